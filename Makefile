@@ -1,0 +1,71 @@
+# One definition of "passing": people and CI all run `make check`.
+PYTHON ?= python3
+PY := .venv/bin/python
+CODE := model indexer server client tests benchmarks recguru_cli.py
+STUBS := proto/recguru/v1
+BUF_VERSION := 1.75.0
+FAISS ?= cpu
+INSTALLED := .venv/.installed-$(FAISS)
+DATA ?=
+DEMO ?= demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install proto proto-check buf format lint types test test-slow test-gpu check demo clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## make .venv and install the project with its tools (FAISS=gpu for the GPU build)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python 3.11 or newer is needed; set PYTHON=...")'
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --constraint constraints.txt torch
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[$(FAISS),plots,dev]'
+	rm -f .venv/.installed-*
+	touch $@
+
+# $(call protoc,DIR): write the stubs of every contract under DIR.
+protoc = PATH="$(abspath $(dir $(PY))):$$PATH" $(PY) -m grpc_tools.protoc -I proto \
+  --python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) \
+  $(STUBS)/*.proto
+
+proto: install ## regenerate the typed stubs from the .proto files
+	$(call protoc,proto)
+
+proto-check: install buf
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(call protoc,$$fresh) && \
+	  for stub in "$$fresh"/recguru/v1/*; do diff -u "$(STUBS)/$${stub##*/}" "$$stub" || \
+	  { echo "stale stubs: run 'make proto'"; exit 1; }; done
+
+buf:
+	@if command -v npx >/dev/null; then cd proto && npx --yes @bufbuild/buf@$(BUF_VERSION) lint; \
+	  else echo "buf lint skipped: node is not installed"; fi
+
+format: install ## rewrite the code in the house format
+	$(PY) -m ruff format $(CODE)
+	$(PY) -m ruff check --fix $(CODE)
+
+lint: install ## style and likely mistakes
+	$(PY) -m ruff format --check $(CODE)
+	$(PY) -m ruff check $(CODE)
+
+types: install ## strict type check
+	$(PY) -m mypy
+
+test: install ## the tests: no network, no GPU, under 8 minutes on two cores
+	$(PY) -m pytest -n 2 --dist worksteal
+
+test-slow: install ## tests that train until they converge
+	$(PY) -m pytest -m slow
+
+test-gpu: install ## tests that need a CUDA device
+	$(PY) -m pytest -m gpu
+
+check: proto-check lint types test ## everything a change must pass
+
+demo: install ## the whole way, from logs to answers; DATA=FOLDER runs it on real data
+	$(PY) -m benchmarks.demo --out $(DEMO) $(if $(DATA),--data $(DATA))
+
+clean: ## remove what the targets above make
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache demo

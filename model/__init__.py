@@ -1,0 +1,1 @@
+"""Everything that learns: data, networks, losses, training, baselines, metrics and the bundle."""

@@ -1,0 +1,58 @@
+"""Failures a caller can act on. Nothing here knows about a transport.
+
+RecGuruError
+├── InvalidInputError         what the caller sent cannot be used; sending it again cannot help
+│   ├── BadDataError          an input file or its content
+│   └── BadSettingError       a configuration value, or two that contradict each other
+├── NotFoundError             a name that does not exist: a domain, a candidate set, a file
+├── BadArtifactError          a dataset, bundle, checkpoint or release that must not be used
+├── TrainingError             training stopped itself: NaN, a collapsed critic
+├── OverloadedError           try again later
+├── NotReadyError             no release is loaded yet, or the server is draining
+├── UnavailableDeviceError    the device that was asked for is not there
+└── RemoteError               a server answered with a failure, or did not answer
+"""
+
+
+class RecGuruError(Exception):
+    """Base of every failure this project raises on purpose; its text is safe to show."""
+
+
+class InvalidInputError(RecGuruError):
+    """The request itself is wrong; sending it again cannot help."""
+
+
+class BadDataError(InvalidInputError):
+    """An input file is missing, broken, or holds nothing that can be used."""
+
+
+class BadSettingError(InvalidInputError):
+    """A configuration value is out of range, unknown, or contradicts another."""
+
+
+class NotFoundError(RecGuruError):
+    """A name stands for nothing here."""
+
+
+class BadArtifactError(RecGuruError):
+    """A folder this project wrote is of another format, damaged, or built from something else."""
+
+
+class TrainingError(RecGuruError):
+    """Training stopped itself; the last good checkpoint is intact."""
+
+
+class OverloadedError(RecGuruError):
+    """The server holds as many requests as it may."""
+
+
+class NotReadyError(RecGuruError):
+    """No release is loaded yet, or the server is draining."""
+
+
+class UnavailableDeviceError(RecGuruError):
+    """The device that was asked for is not there."""
+
+
+class RemoteError(RecGuruError):
+    """A server answered with a failure or did not answer in time."""

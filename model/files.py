@@ -1,0 +1,221 @@
+"""Folders that appear whole or not at all, and the manifests inside them.
+
+Every folder this project writes (dataset, bundle, release) is made under a temporary name beside
+its place, synced, then renamed. Its `manifest.json` names its kind and format number, what it was
+built from, and the SHA-256 of every other file in it; the folder's digest is that of this list.
+"""
+
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from model.errors import BadArtifactError, NotFoundError, RecGuruError
+
+MANIFEST = "manifest.json"
+_CHUNK = 1 << 20
+_READABLE = 0o644  # the temporary file is made for its owner alone
+_AT_WORKING_FOLDER, _EXCHANGE = -100, 2  # renameat2: AT_FDCWD, RENAME_EXCHANGE
+
+
+def canonical_json(value: object) -> bytes:
+    """Spell a JSON value the one way that digests and byte-identical folders need."""
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def digests_of(folder: Path) -> dict[str, str]:
+    """Map each file below `folder` but the manifest, by relative POSIX path, to its SHA-256."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in sorted(files)}
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """Return the digest of a folder from the digests of its files."""
+    return hashlib.sha256(canonical_json(dict(files))).hexdigest()
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Replace a file so that a reader sees the old content or the new, never a part."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, _READABLE)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def publishing(place: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Give a temporary folder to fill; on success it takes the place `place`, else it goes away.
+
+    A reader finds what was there before or the whole new folder. On Linux that holds at every
+    moment; where the system cannot swap two folders in one step, a replaced one is away between two
+    renames, and comes back if the second fails.
+
+    Args:
+        place: Where the folder is to appear; its parents are made. An empty folder may be there.
+        replace: Whether a folder that holds something may be replaced.
+
+    Raises:
+        RecGuruError: If a file is there, or a folder that holds something and `replace` is not set.
+    """
+    place = place.resolve()  # through a link: the folder it leads to is what is replaced
+    if place.exists() and (not place.is_dir() or (not replace and any(place.iterdir()))):
+        raise _occupied(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+        _sync_tree(temporary)
+        _take_place(temporary, place, replace=replace)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_manifest(
+    folder: Path, *, kind: str, format_number: int, content: Mapping[str, Any]
+) -> str:
+    """Write the manifest of a finished folder; return the folder's digest.
+
+    The folder's files must not change afterwards. `content` must hold no key of the manifest's own:
+    `kind`, `format`, `files`, `digest`.
+    """
+    files = digests_of(folder)
+    digest = digest_of(files)
+    manifest = {**content, "kind": kind, "format": format_number, "files": files, "digest": digest}
+    (folder / MANIFEST).write_bytes(canonical_json(manifest))
+    return digest
+
+
+def read_manifest(folder: Path, *, kind: str, format_number: int) -> dict[str, Any]:
+    """Read a folder's manifest and check that it is of the kind and format asked for.
+
+    Raises:
+        NotFoundError: If there is no such folder or no manifest in it.
+        BadArtifactError: If the manifest is damaged, of another kind, or of another format.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise NotFoundError(f"{folder} is not a {kind}: there is no {MANIFEST} in it") from None
+    except (OSError, ValueError) as error:
+        raise BadArtifactError(f"{path} cannot be read: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+        found = manifest.get("kind") if isinstance(manifest, dict) else None
+        raise BadArtifactError(f"{folder} is a {found or 'folder of something else'}, not a {kind}")
+    found_format = manifest.get("format")
+    if found_format != format_number:
+        newer = isinstance(found_format, int) and found_format > format_number
+        hint = "it was written by a newer version; upgrade" if newer else "it is damaged or too old"
+        raise BadArtifactError(
+            f"{path} has format {found_format!r}, this version reads {format_number}: {hint}"
+        )
+    return manifest
+
+
+def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Check every file of a folder against the digests in its manifest.
+
+    Raises:
+        BadArtifactError: Naming the first file that is missing, unexpected, or changed.
+    """
+    listed = manifest.get("files")
+    if not isinstance(listed, dict) or manifest.get("digest") != digest_of(listed):
+        raise BadArtifactError(
+            f"{folder / MANIFEST} is damaged: its digest does not match its list"
+        )
+    found = digests_of(folder)
+    for name in sorted(listed.keys() | found.keys()):
+        if name not in found:
+            raise BadArtifactError(f"{folder / name} is missing")
+        if name not in listed:
+            raise BadArtifactError(f"{folder / name} is not listed in the manifest")
+        if found[name] != listed[name]:
+            raise BadArtifactError(f"{folder / name} is damaged: its SHA-256 is not the manifest's")
+
+
+def _occupied(place: Path) -> RecGuruError:
+    return RecGuruError(f"{place} exists already; choose another place or remove it first")
+
+
+def _take_place(temporary: Path, place: Path, *, replace: bool) -> None:
+    try:
+        temporary.replace(place)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+        if not replace:  # somebody else has published there since `publishing` looked
+            raise _occupied(place) from None
+        if not _exchange(temporary, place):
+            _move_in(temporary, place)
+        shutil.rmtree(temporary, ignore_errors=True)  # it holds the old folder now
+    _sync_folder(place.parent)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    # The standard library cannot swap two folders in one step; Linux can, on most file systems.
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except AttributeError:
+        return False
+    here, there = os.fsencode(first), os.fsencode(second)
+    failed: int = rename(_AT_WORKING_FOLDER, here, _AT_WORKING_FOLDER, there, _EXCHANGE)
+    return not failed
+
+
+def _move_in(temporary: Path, place: Path) -> None:
+    aside = temporary.with_name(f"{temporary.name}.old")
+    place.replace(aside)
+    try:
+        temporary.replace(place)
+    except OSError:
+        aside.replace(place)
+        raise
+    aside.replace(temporary)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        else:
+            _sync_folder(path)
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,106 @@
+"""The one way configuration is declared and read: defaults, a TOML file, the environment, flags.
+
+Later sources win, in that order. One TOML file serves every command; each command reads its own
+table (`[train]`, `[index]`, `[serve]`, ...) and refuses keys it does not know. The environment
+spells a key `RECGURU_<TABLE>_<KEY>`, nested keys joined by two underscores
+(`RECGURU_TRAIN_FINE_TUNING__EPOCHS=8`).
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
+
+from model.errors import BadSettingError
+
+
+class Settings(BaseModel):
+    """Base of every settings model: frozen, refuses unknown keys, documented field by field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load_settings(
+    kind: type[S],
+    *,
+    table: str,
+    config: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> S:
+    """Read settings of one kind from the four sources.
+
+    Args:
+        kind: The settings model to fill.
+        table: Its table in the TOML file and, in capitals, its part of the environment prefix.
+        config: The TOML file; none means defaults, environment and flags alone.
+        flags: Values given on the command line; nested keys as nested mappings, None if not given.
+
+    Returns:
+        The checked settings.
+
+    Raises:
+        BadSettingError: If the file is missing or not TOML, or a value or key is refused; the
+            message names the source's key and what it must be.
+    """
+    values = _merged(_toml_table(config, table), _environment(kind, table))
+    values = _merged(values, _given(flags or {}))
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join([table, *(str(part) for part in first["loc"])])
+        problem = first["msg"]
+        raise BadSettingError(f"setting {key}: {problem} (got {first['input']!r})") from None
+
+
+def _toml_table(config: Path | None, table: str) -> dict[str, Any]:
+    if config is None:
+        return {}
+    try:
+        content = tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadSettingError(f"config file {config}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSettingError(f"config file {config} is not TOML: {error}") from None
+    values = content.get(table, {})
+    if not isinstance(values, dict):
+        raise BadSettingError(f"config file {config}: [{table}] must be a table")
+    return values
+
+
+def _environment(kind: type[Settings], table: str) -> dict[str, Any]:
+    class Reader(kind, BaseSettings):  # type: ignore[valid-type,misc]  # a model read from the environment
+        model_config = SettingsConfigDict(extra="ignore")
+
+    prefix = f"RECGURU_{table.upper()}_"
+    source = EnvSettingsSource(Reader, env_prefix=prefix, env_nested_delimiter="__")
+    try:
+        return source()
+    except SettingsError as error:  # only a field that holds several values is JSON
+        raise BadSettingError(f"environment {prefix}...: {error}; give JSON") from None
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for key, value in flags.items():
+        if isinstance(value, Mapping):
+            if nested := _given(value):
+                given[key] = nested
+        elif value is not None:
+            given[key] = value
+    return given
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        both_tables = isinstance(value, Mapping) and isinstance(below, Mapping)
+        merged[key] = _merged(below, value) if both_tables else value  # type: ignore[arg-type]  # checked above
+    return merged

@@ -1,0 +1,186 @@
+"""Settings come from four sources, the later winning; what is wrong is named."""
+
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from pydantic import Field, ValidationError
+
+from model.errors import BadSettingError
+from model.settings import Settings, load_settings
+
+
+class Steps(Settings):
+    """Settings of an inner table."""
+
+    epochs: Annotated[int, Field(ge=1)] = 1
+    """Passes over the data."""
+
+    rate: float = 0.5
+    """Size of a step."""
+
+
+class Walk(Settings):
+    """Settings of a table."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Where draws come from."""
+
+    name: str = "walk"
+    """What it is called."""
+
+    sizes: tuple[int, ...] = (1, 2)
+    """Several numbers."""
+
+    steps: Steps = Steps()
+    """An inner table."""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Write a TOML file with the table [walk] and one of another command."""
+    path = tmp_path / "recguru.toml"
+    path.write_text(
+        '[walk]\nseed = 1\nname = "from the file"\nsteps = {epochs = 2, rate = 0.2}\n'
+        "[serve]\nport = 5\n"
+    )
+    return path
+
+
+def test_without_any_source_the_defaults_hold() -> None:
+    assert load_settings(Walk, table="walk") == Walk()
+
+
+def test_each_source_wins_over_those_before_it(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_settings(Walk, table="walk", config=config).seed == 1
+    monkeypatch.setenv("RECGURU_WALK_SEED", "2")
+    assert load_settings(Walk, table="walk", config=config).seed == 2
+    assert load_settings(Walk, table="walk", config=config, flags={"seed": 3}).seed == 3
+
+
+def test_sources_are_mixed_key_by_key_inside_a_nested_table(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECGURU_WALK_STEPS__EPOCHS", "7")
+    found = load_settings(Walk, table="walk", config=config, flags={"seed": 4})
+    assert found == Walk(seed=4, name="from the file", steps=Steps(epochs=7, rate=0.2))
+
+
+def test_a_flag_that_was_not_given_overrides_nothing(config: Path) -> None:
+    flags = {"seed": None, "steps": {"epochs": None, "rate": 0.75}}
+    found = load_settings(Walk, table="walk", config=config, flags=flags)
+    assert found == Walk(seed=1, name="from the file", steps=Steps(epochs=2, rate=0.75))
+
+
+def test_a_flag_of_zero_counts_as_given(config: Path) -> None:
+    assert load_settings(Walk, table="walk", config=config, flags={"seed": 0}).seed == 0
+
+
+def test_the_environment_of_another_command_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECGURU_SERVE_SEED", "9")
+    monkeypatch.setenv("RECGURU_DATA", "somewhere")
+    assert load_settings(Walk, table="walk") == Walk()
+
+
+def test_several_values_are_json_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECGURU_WALK_SIZES", "[3, 4]")
+    assert load_settings(Walk, table="walk").sizes == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[walk]\nsede = 1", "setting walk.sede: Extra inputs are not permitted (got 1)"),
+        (
+            "[walk.steps]\nepoch = 1",
+            "setting walk.steps.epoch: Extra inputs are not permitted (got 1)",
+        ),
+        (
+            "[walk]\nseed = -1",
+            "setting walk.seed: Input should be greater than or equal to 0 (got -1)",
+        ),
+        (
+            "[walk]\nsteps = 3",
+            "setting walk.steps: Input should be a valid dictionary or instance of Steps (got 3)",
+        ),
+    ],
+)
+def test_a_key_or_value_that_is_refused_is_named(
+    content: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.toml").write_text(content)
+    with pytest.raises(BadSettingError) as caught:
+        load_settings(Walk, table="walk", config=tmp_path / "bad.toml")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        (
+            "RECGURU_WALK_STEPS__EPOCHS",
+            "0",
+            "setting walk.steps.epochs: Input should be greater than or equal to 1 (got '0')",
+        ),
+        (
+            "RECGURU_WALK_STEPS__EPOCS",
+            "2",
+            "setting walk.steps.epocs: Extra inputs are not permitted (got '2')",
+        ),
+        (
+            "RECGURU_WALK_SIZES",
+            "[3,",
+            (
+                'environment RECGURU_WALK_...: error parsing value for field "sizes" from source '
+                '"EnvSettingsSource"; give JSON'
+            ),
+        ),
+    ],
+)
+def test_a_variable_that_is_refused_is_named(
+    variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadSettingError) as caught:
+        load_settings(Walk, table="walk")
+    assert str(caught.value) == message
+
+
+def test_a_flag_that_is_refused_is_named() -> None:
+    with pytest.raises(BadSettingError) as caught:
+        load_settings(Walk, table="walk", flags={"steps": {"epochs": 0}})
+    expected = "setting walk.steps.epochs: Input should be greater than or equal to 1 (got 0)"
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[walk\nseed = 1", "config file {0} is not TOML: Expected ']' at the end of a table "),
+        (b'[walk]\nname = "\xff"', "config file {0} is not TOML: 'utf-8' codec can't decode byte "),
+        (b"walk = 3", "config file {0}: [walk] must be a table"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    with pytest.raises(BadSettingError) as caught:
+        load_settings(Walk, table="walk", config=path)
+    assert str(caught.value).startswith(message.format(path))
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadSettingError) as caught:
+        load_settings(Walk, table="walk", config=tmp_path / "none.toml")
+    assert str(caught.value) == f"config file {tmp_path / 'none.toml'}: No such file or directory"
+
+
+def test_settings_cannot_be_changed_once_made() -> None:
+    with pytest.raises(ValidationError, match="Instance is frozen"):
+        Walk().seed = 3  # type: ignore[misc]  # what is tested
+
+
+def test_the_line_under_a_field_is_its_description() -> None:
+    assert Walk.model_fields["seed"].description == "Where draws come from."
