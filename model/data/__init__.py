@@ -1,0 +1,1 @@
+"""Interaction logs to a dataset folder, and the batches read from it."""
