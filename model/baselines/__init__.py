@@ -1,0 +1,1 @@
+"""Systems RecGURU is compared with; each one ranks the items of a domain for a batch of users."""

@@ -1,0 +1,168 @@
+"""The bundle: a trained model on disk, all that serving and indexing need, readable without torch.
+
+    manifest.json                 kind, format, network settings, what it was trained on, digests
+    networks.safetensors          the weights of every network
+    <domain>/tables.safetensors   `item_table` (V + 1, D) float32 and `popularity` (V + 1,) float32
+    <domain>/items.*.npy          the domain's vocabulary, and titles.*.npy where known
+
+Shapes: V items of a domain, D width; row 0 is padding.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from model.data.vocabulary import Vocabulary
+from model.errors import BadArtifactError, NotFoundError
+from model.files import check_files, read_manifest, write_manifest
+
+KIND = "recguru-bundle"
+FORMAT = 1
+NETWORKS = "networks.safetensors"
+TABLES = "tables.safetensors"
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class DomainTables:
+    """What ranks the items of one domain."""
+
+    name: str
+    vocabulary: Vocabulary
+    item_table: Floats
+    """Item embeddings, (V + 1, D); the padding row is zeros. Scores are inner products with it."""
+    popularity: Floats
+    """Share of the training interactions each item has, (V + 1,); 0 for padding, sums to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An opened bundle folder, network weights not read yet."""
+
+    folder: Path
+    digest: str
+    dataset: str
+    """Digest of the dataset it was trained on."""
+    network: Mapping[str, Any]
+    """The network settings, as `model.networks.settings.NetworkSettings` takes them."""
+    domains: tuple[DomainTables, ...]
+
+    @classmethod
+    def read(cls, folder: Path, *, verify: bool = True) -> "Bundle":
+        """Open a bundle folder.
+
+        Args:
+            folder: The folder that training wrote, `RUN/bundle`.
+            verify: Whether to check every file against its digest first.
+
+        Raises:
+            NotFoundError: If it is not a bundle folder.
+            BadArtifactError: If it is of another format or damaged, or a table holds a number that
+                is not finite; the file is named.
+        """
+        manifest = read_manifest(folder, kind=KIND, format_number=FORMAT)
+        if verify:
+            check_files(folder, manifest)
+        domains = tuple(_read_domain(folder / name) for name in manifest["domains"])
+        return cls(
+            folder, str(manifest["digest"]), str(manifest["dataset"]), manifest["network"], domains
+        )
+
+    def weights(self) -> dict[str, NDArray[Any]]:
+        """Read the weights of every network, by the name they have in the module tree."""
+        return _read_arrays(self.folder / NETWORKS)
+
+    def domain(self, name: str) -> DomainTables:
+        """Return the tables of the domain of that name.
+
+        Raises:
+            NotFoundError: If there is none; the message names those there are.
+        """
+        for domain in self.domains:
+            if domain.name == name:
+                return domain
+        known = ", ".join(domain.name for domain in self.domains)
+        raise NotFoundError(f"domain {name!r} is not in the bundle; it has {known}")
+
+
+def write_bundle(
+    folder: Path,
+    domains: Sequence[DomainTables],
+    weights: Mapping[str, NDArray[Any]],
+    *,
+    network: Mapping[str, Any],
+    dataset: str,
+    training: Mapping[str, Any],
+) -> str:
+    """Fill an empty folder (see `model.files.publishing`) with a bundle; return its digest.
+
+    Args:
+        folder: An empty, temporary folder.
+        domains: The tables of each domain, in the dataset's order.
+        weights: The weights of every network, by name.
+        network: The network settings, as plain values.
+        dataset: The dataset's digest.
+        training: How it was trained (settings, seed, figures), as plain values.
+
+    Raises:
+        BadArtifactError: If a table or weight is not finite.
+    """
+    for domain in domains:
+        place = folder / domain.name
+        place.mkdir()
+        domain.vocabulary.write(place)
+        tables = {"item_table": domain.item_table, "popularity": domain.popularity}
+        _save(tables, folder, Path(domain.name, TABLES))
+    _save(weights, folder, Path(NETWORKS))
+    content = {
+        "domains": [domain.name for domain in domains],
+        "network": dict(network),
+        "dataset": dataset,
+        "training": dict(training),
+    }
+    return write_manifest(folder, kind=KIND, format_number=FORMAT, content=content)
+
+
+def _save(arrays: Mapping[str, NDArray[Any]], folder: Path, name: Path) -> None:
+    _check_finite(arrays, name)
+    # safetensors writes the memory as it lies, whatever the order of the axes.
+    save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, folder / name)
+
+
+def _read_domain(place: Path) -> DomainTables:
+    path = place / TABLES
+    arrays = _read_arrays(path)
+    vocabulary = Vocabulary.read(place)
+    try:
+        item_table, popularity = arrays["item_table"], arrays["popularity"]
+    except KeyError as error:
+        raise BadArtifactError(f"{path} holds no {error}") from None
+    rows = len(vocabulary) + 1
+    if item_table.ndim != 2 or len(item_table) != rows or popularity.shape != (rows,):  # noqa: PLR2004
+        raise BadArtifactError(
+            f"{path} holds tables of {len(item_table)} and {len(popularity)} rows, not {rows}"
+        )
+    _check_finite(arrays, path)
+    return DomainTables(place.name, vocabulary, item_table, popularity)
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    if not path.exists():
+        raise NotFoundError(f"{path} is missing")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadArtifactError(f"{path} cannot be read: {error}") from None
+
+
+def _check_finite(arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise BadArtifactError(f"{path}: {name} holds a number that is not finite")
