@@ -1,0 +1,50 @@
+"""`recguru data ...` and `recguru train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model.console import make_app, print_json
+from model.data.cli import data_app
+
+app = make_app("Prepare data and train.")
+app.add_typer(data_app, name="data")
+
+
+@app.command()
+def train(  # noqa: PLR0913  # every flag is a parameter
+    *,
+    data: Annotated[Path, typer.Option(help="Dataset folder, from `recguru data prepare`.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; the bundle appears in OUT/bundle.")],
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file; its table [train] is read.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same weights (CPU).")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in OUT.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Train the three phases: pre-training, adversarial, fine-tuning per domain.
+
+    Writes checkpoints, metrics.jsonl, TensorBoard events, training.png, summary.txt and the bundle.
+
+    \b
+    Example:
+      recguru train --data dataset --out run --seed 1
+      recguru train --data dataset --out run --resume
+    """  # noqa: D301  # the backspace keeps the lines of the example apart
+    from model.settings import load_settings
+    from model.training.loop import train as run_training
+    from model.training.plots import plot_training
+    from model.training.settings import TrainSettings
+    from model.training.summary import summary_text
+
+    settings = load_settings(TrainSettings, table="train", config=config, flags={"seed": seed})
+    trained = run_training(data, out, settings, resume=resume, device=device)
+    plot = plot_training(out)
+    if as_json:
+        print_json({"bundle": str(trained.bundle), "digest": trained.digest, **trained.summary})
+        return
+    typer.echo(summary_text(trained), nl=False)
+    typer.echo(f"curves in {plot}" if plot else "no curves: install the extra `plots`")

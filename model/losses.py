@@ -1,0 +1,143 @@
+"""The paper's losses, each a pure function.
+
+Shapes: P positions, B users, D width, V items of a domain, S shared negatives.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Critic = Callable[[Tensor], Tensor]
+
+
+def softmax_loss(
+    states: Tensor, targets: Tensor, table: Tensor, negatives: Tensor | None = None
+) -> Tensor:
+    """Cross entropy of the targets, over all items or over shared samples (equations 5, 14; 6.1.3).
+
+    Sampled negatives stand for all items: their scores are raised by log(V / S), so that the loss
+    estimates the full one. A negative that is the position's own target is left out there.
+
+    Args:
+        states: What predicts, (P, D).
+        targets: Rows of the items that came, (P,), from 1 to V.
+        table: Item embeddings, (V + 1, D); row 0 is padding and never a candidate.
+        negatives: Rows drawn uniformly from 1 to V, shared by all positions, (S,); none means the
+            softmax runs over all V items.
+
+    Returns:
+        The mean over the positions, a scalar.
+    """
+    if negatives is None:
+        scores = states @ table[1:].T  # (P, V)
+        return F.cross_entropy(scores, targets - 1)
+    own = (states * table[targets]).sum(dim=-1, keepdim=True)  # (P, 1)
+    scale = math.log((len(table) - 1) / len(negatives))
+    others = states @ table[negatives].T + scale  # (P, S)
+    others = others.masked_fill(targets.unsqueeze(1) == negatives, -torch.inf)
+    logits = torch.cat([own, others], dim=1)
+    return F.cross_entropy(logits, torch.zeros_like(targets))
+
+
+def bpr_loss(states: Tensor, targets: Tensor, table: Tensor, negatives: Tensor) -> Tensor:
+    """The recommendation loss of equation 12: the negatives count by the mean of their scores.
+
+    Args:
+        states: Preference vectors, (P, D).
+        targets: Rows of the items that came, (P,).
+        table: Item embeddings, (V + 1, D).
+        negatives: Rows of the set N_s, shared by all positions, (S,).
+
+    Returns:
+        The mean over the positions, a scalar.
+    """
+    wanted = (states * table[targets]).sum(dim=-1)  # (P,)
+    unwanted = states @ table[negatives].mean(
+        dim=0
+    )  # (P,): the mean score is the score of the mean
+    return (F.softplus(-wanted) + F.softplus(unwanted)).mean()  # -log(1 - sigmoid(x)) = softplus(x)
+
+
+def discrimination_loss(first: Tensor, second: Tensor) -> Tensor:
+    """The negative log likelihood of equation 8, for a discriminator of the classic form.
+
+    Args:
+        first: Logits of users of the first domain (y = 1), (B,).
+        second: Logits of users of the second domain (y = 0), (B,).
+    """
+    return torch.cat([F.softplus(-first), F.softplus(second)]).mean()
+
+
+def wasserstein_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Estimate how far apart the domains are from critic scores (B,) of each (section 4.2, WGAN).
+
+    The critic maximises it, the encoder minimises it.
+    """
+    return first.mean() - second.mean()
+
+
+def gradient_penalty(
+    critic: Critic, first: Tensor, second: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Hold the critic to slope one between the two domains (WGAN-GP; sections 3.5 and 6.1.3).
+
+    Args:
+        critic: Maps GURs (B, D) to scores (B,).
+        first: GURs of the first domain, (B, D), detached by the caller.
+        second: GURs of the second domain, (B, D), detached by the caller.
+        generator: Source of the mixing weights, on the tensors' device.
+
+    Returns:
+        The mean squared distance of the slope's length from one, a scalar, unweighted.
+
+    Raises:
+        ValueError: If the two batches differ in shape.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"first {tuple(first.shape)} and second {tuple(second.shape)} differ")
+    mix = torch.rand(len(first), 1, device=first.device, dtype=first.dtype, generator=generator)
+    between = torch.lerp(first, second, mix).requires_grad_()
+    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    steepness: Tensor = torch.linalg.vector_norm(slope, dim=1)  # (B,)
+    return (steepness - 1).square().mean()
+
+
+def shared_user_loss(first: Tensor, second: Tensor) -> Tensor:
+    """The l2 penalty of equation 9: the distance between a shared user's two GURs.
+
+    Args:
+        first: GURs from the first domain, (B, D).
+        second: GURs of the same users from the second domain, (B, D).
+
+    Returns:
+        The mean Euclidean distance, a scalar; 0 for no users.
+    """
+    if not len(first):
+        return first.sum()
+    # The root has no slope at zero; the small term keeps equal GURs from turning into NaN.
+    return ((first - second).square().sum(dim=1) + 1e-12).sqrt().mean()
+
+
+def generator_loss(
+    reconstruction: Tensor,
+    distance: Tensor,
+    shared: Tensor,
+    *,
+    adversarial_weight: float = 1.0,
+    shared_weight: float = 1.0,
+) -> Tensor:
+    """The multi-task loss of equation 13; the paper's weights are 1.
+
+    Minimising minus the critic's loss is minimising the Wasserstein distance it estimates.
+
+    Args:
+        reconstruction: Equation 5, a scalar.
+        distance: `wasserstein_distance` under the fixed critic, a scalar.
+        shared: Equation 9, a scalar.
+        adversarial_weight: Factor of `distance`.
+        shared_weight: Factor of `shared`.
+    """
+    return reconstruction + adversarial_weight * distance + shared_weight * shared

@@ -1,0 +1,1 @@
+"""The networks of the paper: autoencoder, critic, recommender."""

@@ -1,0 +1,138 @@
+"""The generalized user representation unit, GURU (sections 3.3 and 6.1.1).
+
+Shapes: B users, T steps, D width, V items of a domain, N longest history.
+Rows (B, T) are padded on the left with 0. A position is counted from the end, so that padding, a
+batch mate or a larger N never moves it: [eos] has position 0, the last item 1, the one before 2.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.networks.blocks import Decoder, Dropout, Encoder, Stack
+from model.networks.settings import NetworkSettings
+
+SPREAD = 0.02
+"""Standard deviation that embeddings and tokens start with."""
+
+
+def module_key(domain: str) -> str:
+    """Spell a domain's name so that it cannot collide with an attribute of a module."""
+    return f"of_{domain}"
+
+
+class DomainEmbedding(nn.Module):
+    """Items and positions of one domain as vectors (the paper's I and P)."""
+
+    def __init__(self, items: int, *, width: int, max_history: int, dropout: float) -> None:
+        super().__init__()
+        self.items = nn.Embedding(items + 1, width, padding_idx=0)
+        self.positions = nn.Embedding(max_history + 1, width)
+        self.end = token(width)
+        self.dropout = Dropout(dropout)
+
+    def with_end(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed rows (B, T), then [eos] -> vectors (B, T + 1, D), which are real (B, T + 1)."""
+        end = (self.end + self.positions.weight[0]).expand(len(rows), 1, -1)
+        vectors = torch.cat([self._placed(rows), end], dim=1)
+        real = F.pad(rows != 0, (0, 1), value=True)
+        embedded: Tensor = self.dropout(vectors)
+        return embedded, real
+
+    def with_start(self, rows: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed a start token (D,), then rows (B, T) -> as `with_end`.
+
+        The start token stands right before the first real item, so it moves with the padding.
+        """
+        padded = F.pad(rows, (1, 0))
+        real = F.pad(rows != 0, (0, 1), value=True)  # a step counts from one before its first item
+        starts = real & (padded == 0)
+        vectors = torch.where(starts.unsqueeze(-1), start, self._placed(padded))
+        embedded: Tensor = self.dropout(vectors)
+        return embedded, real
+
+    def _placed(self, rows: Tensor) -> Tensor:
+        steps = rows.shape[1]
+        positions = torch.arange(steps, 0, -1, device=rows.device)
+        positions = positions.clamp(max=self.positions.num_embeddings - 1)
+        placed: Tensor = self.items(rows) + self.positions(positions)
+        return placed
+
+
+class GurEncoder(nn.Module):
+    """An embedding per domain and one encoder for all: a history becomes a GUR (equation 4)."""
+
+    def __init__(self, items: Mapping[str, int], settings: NetworkSettings) -> None:
+        super().__init__()
+        self.embeddings = nn.ModuleDict(
+            {
+                module_key(domain): domain_embedding(count, settings)
+                for domain, count in items.items()
+            }
+        )
+        self.encoder = Encoder(stack_of(settings))
+
+    def embedding(self, domain: str) -> DomainEmbedding:
+        """Return the embedding of one domain."""
+        embedding = self.embeddings[module_key(domain)]
+        assert isinstance(embedding, DomainEmbedding)  # noqa: S101  # ModuleDict forgets the type
+        return embedding
+
+    def forward(self, domain: str, rows: Tensor) -> Tensor:
+        """Encode histories of one domain, rows (B, T) oldest first -> GURs (B, D)."""
+        vectors, real = self.embedding(domain).with_end(rows)
+        gurs: Tensor = self.encoder(vectors, real)[:, -1]
+        return gurs
+
+
+class Reconstructor(nn.Module):
+    """The decoder of one domain's autoencoder: rebuilds a sequence from its GUR (equation 5)."""
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.start = token(settings.width)
+        self.decoder = Decoder(stack_of(settings))
+
+    def forward(self, embedding: DomainEmbedding, rows: Tensor, gurs: Tensor) -> Tensor:
+        """Give the state that predicts each step from the steps before it and the GUR.
+
+        Args:
+            embedding: The embedding of the rows' domain.
+            rows: The sequences, (B, T), padded on the left.
+            gurs: Their representations, (B, D).
+
+        Returns:
+            States (B, T, D): state t is made from items before t; where rows is 0 it means nothing.
+        """
+        vectors, real = embedding.with_start(rows[:, :-1], self.start)
+        shown = real.new_ones(len(rows), 1, 1)
+        states: Tensor = self.decoder(vectors, real, gurs.unsqueeze(1), shown)
+        return states
+
+
+def domain_embedding(items: int, settings: NetworkSettings) -> DomainEmbedding:
+    """Make the embedding of a domain with that many items."""
+    return DomainEmbedding(
+        items,
+        width=settings.width,
+        max_history=settings.max_history,
+        dropout=settings.dropout,
+    )
+
+
+def token(width: int) -> nn.Parameter:
+    """Make a learned token of its own, (D,); `model.networks.system.initialise` draws it."""
+    return nn.Parameter(torch.zeros(width))
+
+
+def stack_of(settings: NetworkSettings) -> Stack:
+    """Give the size of the layer stacks that settings ask for."""
+    return Stack(
+        width=settings.width,
+        heads=settings.heads,
+        layers=settings.layers,
+        feed_forward=settings.feed_forward,
+        dropout=settings.dropout,
+    )

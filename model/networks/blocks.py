@@ -1,0 +1,195 @@
+"""Transformer layers for sequences padded on the left.
+
+Shapes: B users, T steps, M memory tokens, D width, H heads, F feed-forward.
+Padded steps may hold anything: no real step ever reads them.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_BYTE = 256
+
+
+class Dropout(nn.Module):
+    """Dropout whose draws come from a generator that is given, never from the global one.
+
+    The rate is rounded to a multiple of 1/256, and is at most 255/256.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self._dropped = min(round(rate * _BYTE), _BYTE - 1)
+        self.generator: torch.Generator | None = None
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Zero a share of the values and scale up the rest; nothing outside training."""
+        if not self.training or not self._dropped:
+            return values
+        if self.generator is None:
+            raise ValueError("dropout in training needs a generator; call draw_dropout_from first")
+        # One draw of 64 bits decides on eight values: drawing was a quarter of a training step.
+        words = torch.empty(values.numel() // 8 + 1, dtype=torch.int64, device=values.device)
+        words.random_(-(2**63), None, generator=self.generator)
+        kept = words.view(torch.uint8)[: values.numel()].view(values.shape) >= self._dropped
+        return values * kept * (_BYTE / (_BYTE - self._dropped))
+
+
+def draw_dropout_from(network: nn.Module, generator: torch.Generator) -> None:
+    """Let every dropout inside a network draw from one generator, on the network's device."""
+    for module in network.modules():
+        if isinstance(module, Dropout):
+            module.generator = generator
+
+
+class Attention(nn.Module):
+    """Multi-head attention of one sequence over another, or over itself."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.output = nn.Linear(width, width)
+
+    def forward(self, steps: Tensor, source: Tensor, visible: Tensor) -> Tensor:
+        """Let each step read the source.
+
+        Args:
+            steps: Who reads, (B, T, D).
+            source: What is read, (B, S, D).
+            visible: Whether a step may read a source token, (B, T, S) or (B, 1, S), bool; at least
+                one token for every step.
+
+        Returns:
+            What was read, (B, T, D).
+        """
+        query = self._split(self.query(steps))
+        key, value = (self._split(part) for part in self.key_value(source).chunk(2, dim=-1))
+        read = F.scaled_dot_product_attention(query, key, value, attn_mask=visible.unsqueeze(1))
+        merged: Tensor = self.output(read.transpose(1, 2).flatten(2))  # (B, H, T, D/H) -> (B, T, D)
+        return merged
+
+    def _split(self, values: Tensor) -> Tensor:
+        users, steps, width = values.shape
+        split = values.view(users, steps, self.heads, width // self.heads)
+        return split.transpose(1, 2)  # (B, T, D) -> (B, H, T, D/H)
+
+
+class FeedForward(nn.Sequential):
+    """The position-wise layer: widen to F, bend, narrow back."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, width))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stack:
+    """The size of a stack of layers."""
+
+    width: int
+    heads: int
+    layers: int
+    feed_forward: int
+    dropout: float
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each added to what goes in after normalising it."""
+
+    def __init__(self, size: Stack) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(size.width)
+        self.attention = Attention(size.width, size.heads)
+        self.norm_feed_forward = nn.LayerNorm(size.width)
+        self.feed_forward = FeedForward(size.width, size.feed_forward)
+        self.dropout = Dropout(size.dropout)
+
+    def forward(self, steps: Tensor, visible: Tensor) -> Tensor:
+        """Map steps (B, T, D) to (B, T, D); visible (B, T, T) says who may read whom."""
+        normed = self.norm_attention(steps)
+        steps = steps + self.dropout(self.attention(normed, normed, visible))
+        fed: Tensor = self.dropout(self.feed_forward(self.norm_feed_forward(steps)))
+        return steps + fed
+
+
+class DecoderLayer(nn.Module):
+    """An encoder layer with attention to a memory between its two parts (section 3.3)."""
+
+    def __init__(self, size: Stack) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(size.width)
+        self.attention = Attention(size.width, size.heads)
+        self.norm_memory = nn.LayerNorm(size.width)
+        self.memory_attention = Attention(size.width, size.heads)
+        self.norm_feed_forward = nn.LayerNorm(size.width)
+        self.feed_forward = FeedForward(size.width, size.feed_forward)
+        self.dropout = Dropout(size.dropout)
+
+    def forward(self, steps: Tensor, visible: Tensor, memory: Tensor, shown: Tensor) -> Tensor:
+        """Map steps (B, T, D) to (B, T, D).
+
+        Args:
+            steps: The states, (B, T, D).
+            visible: Who may read whom, (B, T, T), bool.
+            memory: Memory tokens, (B, M, D).
+            shown: Which memory tokens a step may read, (B, T, M) or (B, 1, M), bool.
+        """
+        normed = self.norm_attention(steps)
+        steps = steps + self.dropout(self.attention(normed, normed, visible))
+        steps = steps + self.dropout(self.memory_attention(self.norm_memory(steps), memory, shown))
+        fed: Tensor = self.dropout(self.feed_forward(self.norm_feed_forward(steps)))
+        return steps + fed
+
+
+class Encoder(nn.Module):
+    """A stack of bidirectional layers, normalised at the end."""
+
+    def __init__(self, size: Stack) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(size) for _ in range(size.layers))
+        self.norm = nn.LayerNorm(size.width)
+
+    def forward(self, steps: Tensor, real: Tensor) -> Tensor:
+        """Map embedded steps (B, T, D) to states (B, T, D); real (B, T) marks no padding."""
+        visible = real.unsqueeze(1) | _diagonal(real)
+        for layer in self.layers:
+            steps = layer(steps, visible)
+        states: Tensor = self.norm(steps)
+        return states
+
+
+class Decoder(nn.Module):
+    """A stack of causal layers with attention to a memory, normalised at the end."""
+
+    def __init__(self, size: Stack) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(size) for _ in range(size.layers))
+        self.norm = nn.LayerNorm(size.width)
+
+    def forward(self, steps: Tensor, real: Tensor, memory: Tensor, shown: Tensor) -> Tensor:
+        """Map embedded steps to states that depend on earlier steps and the memory alone.
+
+        Args:
+            steps: Embedded steps, (B, T, D).
+            real: Which steps are no padding, (B, T), bool.
+            memory: Memory tokens, (B, M, D).
+            shown: Which memory tokens a step may read, (B, T, M) or (B, 1, M), bool; at least one.
+        """
+        visible = (real.unsqueeze(1) & _earlier(real)) | _diagonal(real)
+        for layer in self.layers:
+            steps = layer(steps, visible, memory, shown)
+        states: Tensor = self.norm(steps)
+        return states
+
+
+def _diagonal(real: Tensor) -> Tensor:
+    # A padded step reads itself: a step that reads nothing would turn to NaN.
+    return torch.eye(real.shape[1], dtype=torch.bool, device=real.device)
+
+
+def _earlier(real: Tensor) -> Tensor:
+    steps = real.shape[1]
+    return torch.ones(steps, steps, dtype=torch.bool, device=real.device).tril()

@@ -1,0 +1,46 @@
+"""The size of the networks; the defaults are the paper's (sections 4.2 and 6.1)."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from model.settings import Settings
+
+
+class NetworkSettings(Settings):
+    """What a bundle must know to rebuild its networks."""
+
+    width: Annotated[int, Field(ge=2, le=1024)] = 64
+    """Numbers in an item embedding, a GUR and a preference vector (the paper's d)."""
+
+    heads: Annotated[int, Field(ge=1, le=64)] = 2
+    """Attention heads of every layer; divides `width`."""
+
+    layers: Annotated[int, Field(ge=1, le=24)] = 3
+    """Transformer layers of the encoder, of each decoder and of each recommender."""
+
+    feed_forward: Annotated[int, Field(ge=1, le=8192)] = 512
+    """Hidden numbers of every feed-forward layer."""
+
+    max_history: Annotated[int, Field(ge=1, le=4096)] = 100
+    """Items of a history that are read, counted from the end (the paper's N)."""
+
+    recent: Annotated[int, Field(ge=1, le=4096)] = 100
+    """Items the recommender itself reads, from the end (the paper's m); at most `max_history`."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the numbers dropped while training; the paper names none."""
+
+    critic_layers: Annotated[int, Field(ge=1, le=16)] = 4
+    """Fully connected layers of the critic."""
+
+    critic_hidden: Annotated[int, Field(ge=1, le=8192)] = 128
+    """Hidden numbers of the critic."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
+        if self.recent > self.max_history:
+            raise ValueError(f"recent {self.recent} is more than max_history {self.max_history}")
+        return self

@@ -1,0 +1,54 @@
+"""Where randomness comes from: a pure function of seed, phase and step.
+
+A step that is repeated after a resume draws what it drew the first time, so a checkpoint needs to
+hold no more of the generators than the number of the step.
+
+Shapes: U users of a domain, B users in a batch.
+"""
+
+import numpy as np
+import torch
+
+from model.data.batches import Places, shuffled_batches
+
+_TORCH_SEEDS = 2**63
+
+
+class Draws:
+    """The generators of one phase of one training."""
+
+    def __init__(self, seed: int, phase: int, device: torch.device) -> None:
+        self._path = (seed, phase)
+        self.torch = torch.Generator(device)
+        """Follows `start_step`; for dropout and for what is drawn on the device."""
+        self.numpy = np.random.default_rng(self._path)
+        """Follows `start_step`; for what is drawn on the host."""
+
+    def start_step(self, step: int) -> None:
+        """Set both generators to where the step begins."""
+        self.numpy = np.random.default_rng([*self._path, step])
+        self.torch.manual_seed(int(self.numpy.integers(_TORCH_SEEDS)))
+
+
+class BatchPlan:
+    """Which users a step trains on: every user once an epoch, in batches of about equal length."""
+
+    def __init__(self, lengths: Places, batch_users: int, path: tuple[int, ...]) -> None:
+        self._lengths = lengths
+        self._batch_users = min(batch_users, len(lengths))
+        self._path = path
+        self._epoch = -1
+        self._batches: list[Places] = []
+        self.steps_per_epoch = len(self._planned(0))
+
+    def batch(self, step: int) -> Places:
+        """Return the users of a step, (B,); steps go on over the epochs."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        return self._planned(epoch)[place]
+
+    def _planned(self, epoch: int) -> list[Places]:
+        if epoch != self._epoch:
+            generator = np.random.default_rng([*self._path, epoch])
+            self._batches = shuffled_batches(self._lengths, self._batch_users, generator)
+            self._epoch = epoch
+        return self._batches

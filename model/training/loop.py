@@ -1,0 +1,164 @@
+"""The loop around the phases: resume, checkpoints, records, the bundle at the end."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from model.console import Advance, progress
+from model.data.dataset import Dataset
+from model.device import resolve_device
+from model.errors import RecGuruError
+from model.files import canonical_json, write_bytes_atomically
+from model.networks.system import TrainingNetworks, initialise
+from model.training.checkpoint import Checkpoints, Progress
+from model.training.context import Context, TrainingData
+from model.training.export import export_bundle
+from model.training.fine_tuning import FineTuning
+from model.training.health import Health, check_weights
+from model.training.phases import Adversarial, Phase, PreTraining
+from model.training.record import Record
+from model.training.settings import TrainSettings
+from model.training.summary import SUMMARY, Trained, summary_text
+
+_LOGGED_STEPS = 10
+
+
+def train(
+    dataset_folder: Path,
+    run: Path,
+    settings: TrainSettings,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+) -> Trained:
+    """Train the three phases on a dataset and write the bundle.
+
+    Args:
+        dataset_folder: The dataset.
+        run: Where checkpoints, records, plots and the bundle go.
+        settings: How to train.
+        resume: Whether to go on from the run's newest checkpoint; without one it starts anew.
+        device: `auto`, `cpu` or `cuda`.
+
+    Returns:
+        The bundle, `run/bundle`, and what each phase came to.
+
+    Raises:
+        RecGuruError: If the run exists already and `resume` is not set, or belongs to another
+            training.
+        TrainingError: If a loss is no longer finite or the critic collapsed; the last good
+            checkpoint is intact.
+    """
+    place = resolve_device(device)
+    torch.set_num_threads(settings.threads)
+    dataset = Dataset.read(dataset_folder)
+    if not resume and run.exists() and any(run.iterdir()):
+        raise RecGuruError(f"{run} holds something already; use --resume or choose another --out")
+    run.mkdir(parents=True, exist_ok=True)
+    made = {"dataset": dataset.digest, "settings": settings.model_dump(mode="json")}
+    write_bytes_atomically(run / "settings.json", canonical_json(made))
+    context = _context(dataset, settings, place)
+    started = time.monotonic()
+    summary = _Training(context, run, Checkpoints(run / "checkpoints", made=made)).run()
+    minutes = (time.monotonic() - started) / 60
+    bundle = run / "bundle"
+    training = {"settings": made["settings"], "summary": summary}
+    digest = export_bundle(
+        bundle, dataset, context.networks.serving, settings.network, training=training
+    )
+    trained = Trained(bundle, digest, summary, minutes)
+    write_bytes_atomically(run / SUMMARY, summary_text(trained).encode())
+    return trained
+
+
+def phases_of(context: Context) -> list[Phase]:
+    """List the phases of Algorithm 1 in their order; fine-tuning is one phase per domain."""
+    first, second = context.data.domains
+    return [
+        PreTraining(context, 0),
+        Adversarial(context, 1),
+        FineTuning(context, 2, first),
+        FineTuning(context, 3, second),
+    ]
+
+
+def _context(dataset: Dataset, settings: TrainSettings, device: torch.device) -> Context:
+    data = TrainingData.of(dataset)
+    items = {domain.name: domain.items for domain in data.domains}
+    networks = TrainingNetworks(items, settings.network)
+    initialise(networks, torch.Generator().manual_seed(settings.seed))
+    return Context(data, networks.to(device), settings, device)
+
+
+class _Training:
+    def __init__(self, context: Context, run: Path, checkpoints: Checkpoints) -> None:
+        self._context = context
+        self._run = run
+        self._checkpoints = checkpoints
+        self._phases = phases_of(context)
+        self._summary: dict[str, Mapping[str, float]] = {}
+        self._written = 0
+        self._health = Health()
+        self._note = ""
+
+    def run(self) -> Mapping[str, Mapping[str, float]]:
+        reached = self._resumed()
+        names = [phase.name for phase in self._phases]
+        where = (reached.phase, reached.step)
+        with Record(self._run, phases=names, reached=where) as record:
+            for place in range(reached.phase, len(self._phases)):
+                step = reached.step if place == reached.phase else 0
+                self._run_phase(place, step, record)
+        return self._summary
+
+    def _resumed(self) -> Progress:
+        reached = self._checkpoints.newest()
+        if reached is None:
+            return Progress(0, 0, 0, {})
+        self._checkpoints.load_networks(reached, self._context.networks)
+        if reached.step:
+            self._checkpoints.load_phase(reached, self._phases[reached.phase])
+        self._summary = dict(reached.summary)
+        self._written = reached.written
+        return reached
+
+    def _run_phase(self, place: int, step: int, record: Record) -> None:
+        phase = self._phases[place]
+        started = time.monotonic()
+        self._note = ""
+        if step == 0:
+            phase.begin()
+        with progress(phase.name, phase.steps) as advance:
+            advance(step)
+            over = False
+            while step < phase.steps and not over:
+                step, over = self._step(phase, step, record, advance)
+                if step % self._context.settings.checkpoint_steps == 0 and not over:
+                    self._checkpoint(place, step, phase)
+        best = phase.selection.finish() if phase.selection else {}
+        seconds = time.monotonic() - started
+        self._summary[phase.name] = {**best, "steps": step, "seconds": seconds}
+        self._checkpoint(place + 1, 0, None)
+
+    def _step(self, phase: Phase, step: int, record: Record, advance: Advance) -> tuple[int, bool]:
+        figures = phase.step(step)
+        step += 1
+        selection, last = phase.selection, step == phase.steps
+        looked = selection is not None and (last or selection.is_due(step))
+        if last or looked or step % _LOGGED_STEPS == 0:
+            numbers = {name: float(figure.detach()) for name, figure in figures.items()}
+            self._health.check(phase.name, step, numbers)
+            if selection is not None and looked:
+                numbers |= selection.look()
+            record.add(phase.name, step, numbers)
+            self._note = " ".join(f"{name} {number:.4f}" for name, number in numbers.items())
+        advance(1, note=self._note)
+        return step, selection is not None and selection.is_over
+
+    def _checkpoint(self, place: int, step: int, phase: Phase | None) -> None:
+        check_weights(self._context.networks)
+        self._written += 1
+        reached = Progress(place, step, self._written, self._summary)
+        self._checkpoints.write(reached, self._context.networks, phase)

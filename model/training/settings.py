@@ -1,0 +1,117 @@
+"""How a training goes; each phase of Algorithm 1 has its own table."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from model.networks.settings import NetworkSettings
+from model.settings import Settings
+
+Count = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class PreTrainingSettings(Settings):
+    """Phase one: the autoencoders learn to reconstruct (equation 5)."""
+
+    epochs: Annotated[int, Field(ge=0)] = 10
+    """Passes over the users of the larger domain."""
+
+    batch_users: Count = 128
+    """Users of each domain in a step."""
+
+    item_start: Literal["neighbours", "random"] = "neighbours"
+    """Where item embeddings start: by what stands near them in training rows, or at random."""
+
+    learning_rate: Rate = 1.0
+    """Factor of width^-0.5 * min(step^-0.5, step * warmup_steps^-1.5) (section 6.1.3)."""
+
+    warmup_steps: Count = 400
+    """Steps over which the learning rate rises; a warm-up longer than the phase trains nothing."""
+
+    negatives: Count = 1000
+    """Items a step draws for the sampled softmax; with no more items in the domain it is exact."""
+
+
+class AdversarialSettings(Settings):
+    """Phase two: critic and encoder alternate, reconstruction goes on (equation 13)."""
+
+    steps: Annotated[int, Field(ge=0)] = 100
+    """Iterations, each of several critic steps and one generator step."""
+
+    critic_steps: Count = 5
+    """Critic steps in an iteration (the paper's CRITIC_ITERS)."""
+
+    batch_users: Count = 64
+    """Users of each domain in a step, and shared users in a generator step."""
+
+    learning_rate: Rate = 1e-4
+    """Learning rate of both optimisers (section 6.1.3)."""
+
+    penalty_weight: Weight = 10.0
+    """Factor of the gradient penalty in the critic's loss."""
+
+    adversarial_weight: Weight = 1.0
+    """Factor of the Wasserstein distance in the generator's loss (equation 13: 1)."""
+
+    shared_weight: Weight = 1.0
+    """Factor of the l2 penalty of shared users in the generator's loss (equation 13: 1)."""
+
+    negatives: Count = 1000
+    """As in pre-training."""
+
+
+class FineTuningSettings(Settings):
+    """Phase three: each domain's recommender learns what comes next (equation 12)."""
+
+    epochs: Annotated[int, Field(ge=0)] = 30
+    """Most passes over the users of the domain."""
+
+    batch_users: Count = 128
+    """Users in a step."""
+
+    learning_rate: Rate = 1e-3
+    """Learning rate at the start (section 6.1.3); it falls to zero in a straight line."""
+
+    loss: Literal["softmax", "bpr"] = "softmax"
+    """`bpr` is equation 12; `softmax` the cross entropy over all or sampled items."""
+
+    negatives: Count = 1000
+    """Items drawn per step, for either loss."""
+
+    patience: Count = 5
+    """Validations without a better NDCG@10 after which the phase ends."""
+
+    validation_steps: Count = 50
+    """Least steps between two validations; at most one an epoch."""
+
+    hide_other: Share = 0.25
+    """Share of shared users, drawn anew each step, whose GUR of the other domain is hidden."""
+
+
+class TrainSettings(Settings):
+    """One training: table `[train]`."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Every draw follows from it: the same seed gives the same weights on the CPU."""
+
+    threads: Count = 1
+    """CPU threads. More than one pays only on cores that nothing else uses: two threads that share
+    two cores with other work were up to seven times slower than one. Other counts, other bits."""
+
+    checkpoint_steps: Count = 200
+    """Steps between two checkpoints; one is also written where a phase ends."""
+
+    network: NetworkSettings = NetworkSettings()
+    """The size of the networks."""
+
+    pre_training: PreTrainingSettings = PreTrainingSettings()
+    """Phase one."""
+
+    adversarial: AdversarialSettings = AdversarialSettings()
+    """Phase two."""
+
+    fine_tuning: FineTuningSettings = FineTuningSettings()
+    """Phase three."""

@@ -1,0 +1,32 @@
+"""What a training came to, as text."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SUMMARY = "summary.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished training."""
+
+    bundle: Path
+    digest: str
+    """The bundle's."""
+    summary: Mapping[str, Mapping[str, float]]
+    """By phase: steps, seconds and, where it validates, its best validation figure."""
+    minutes: float
+    """Minutes this process trained; less than the phases' together after a resume."""
+
+
+def summary_text(trained: Trained) -> str:
+    """Spell a training as a line per phase, then the bundle."""
+    lines = [f"{'phase':<24}{'steps':>8}{'seconds':>10}  validation NDCG@10 (full ranking)"]
+    for name, figures in trained.summary.items():
+        best = figures.get("validation_ndcg@10")
+        text = f"{name:<24}{figures['steps']:>8.0f}{figures['seconds']:>10.1f}"
+        lines.append(text + (f"  {100 * best:.2f} %" if best is not None else ""))
+    digest = trained.digest[:12]
+    lines.append(f"trained in {trained.minutes:.1f} minutes; bundle {digest} in {trained.bundle}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,77 @@
+"""Items start near what stands near them."""
+
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from model.data.dataset import Sequences
+from model.training.start import NORM, WINDOW, item_vectors, near_pairs, positive_information
+
+
+def two_worlds() -> Sequences:
+    """Give sixty users who stay among items 1 to 10 or 11 to 20; item 21 is never used."""
+    generator = np.random.default_rng(1)
+    return Sequences.of(
+        [generator.integers(1, 11, 15).astype(np.int32) + 10 * (user % 2) for user in range(60)]
+    )
+
+
+def test_pairs_are_counted_as_a_slow_loop_counts_them() -> None:
+    sequences = two_worlds()
+    slow: Counter[tuple[int, int]] = Counter()
+    for user in range(len(sequences)):
+        rows = sequences[user].tolist()
+        for i, j in combinations(range(len(rows)), 2):
+            if j - i <= WINDOW and rows[i] != rows[j]:
+                slow[rows[i], rows[j]] += 1
+                slow[rows[j], rows[i]] += 1
+    left, right, counts = near_pairs(sequences, 21)
+    fast = dict(zip(zip(left.tolist(), right.tolist(), strict=True), counts.tolist(), strict=True))
+    assert fast == slow
+
+
+def test_information_is_that_of_the_definition() -> None:
+    left, right = np.array([1, 2, 1, 3]), np.array([2, 1, 3, 1])
+    counts = np.array([6, 6, 2, 2])
+    by_hand = np.log((6 / 16) / ((8 / 16) * (6 / 16)))  # p(1, 2) = 6/16, p(1) = 8/16, p(2) = 6/16
+    assert positive_information(left, right, counts, 3)[0] == pytest.approx(by_hand)
+    assert (positive_information(left, right, counts, 3) >= 0).all()
+
+
+def test_items_of_one_world_are_closer_than_items_of_two() -> None:
+    vectors = item_vectors(two_worlds(), 21, 8, np.random.default_rng(2))
+    cosine = (vectors[1:21] @ vectors[1:21].T) / NORM**2
+    same = (np.arange(20)[:, None] < 10) == (np.arange(20) < 10)
+    np.fill_diagonal(same, val=False)
+    other = (np.arange(20)[:, None] < 10) != (np.arange(20) < 10)
+    assert cosine[same].mean() > cosine[other].mean() + 0.2
+
+
+def test_the_decomposition_agrees_with_a_dense_one() -> None:
+    sequences = two_worlds()
+    left, right, counts = near_pairs(sequences, 21)
+    dense = np.zeros((22, 22))
+    dense[left, right] = positive_information(left, right, counts, 21)
+    values, basis = np.linalg.eigh(dense)
+    chosen = np.argsort(-np.abs(values))[:4]
+    exact = basis[:, chosen] * np.sqrt(np.abs(values[chosen]))
+    vectors = item_vectors(sequences, 21, 4, np.random.default_rng(3))
+    exact *= NORM / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
+    np.testing.assert_allclose(
+        vectors[1:21] @ vectors[1:21].T, exact[1:21] @ exact[1:21].T, atol=1e-3
+    )
+
+
+def test_every_item_has_a_vector_of_the_same_length_and_padding_none() -> None:
+    vectors = item_vectors(two_worlds(), 21, 64, np.random.default_rng(4))
+    np.testing.assert_allclose(np.linalg.norm(vectors[1:], axis=1), NORM, rtol=1e-5)
+    assert not vectors[0].any()
+
+
+def test_sequences_of_one_item_give_a_random_start() -> None:
+    lonely = Sequences.of([np.array([1], np.int32), np.array([2], np.int32)])
+    vectors = item_vectors(lonely, 2, 4, np.random.default_rng(5))
+    assert np.isfinite(vectors).all()
+    assert vectors[1:].any(axis=1).all()
