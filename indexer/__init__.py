@@ -1,0 +1,1 @@
+"""Item vectors to a searchable, versioned release; knows FAISS, never gRPC."""

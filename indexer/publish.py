@@ -1,0 +1,157 @@
+"""The release root: versions that appear whole, a pointer to the newest, nothing left lying about.
+
+    <root>/<version>/            a release
+    <root>/LATEST                name of the version to serve, replaced atomically
+    <root>/.building-<random>/   a build at work, or the rest of a dead one
+    <root>/.lock                 held for moments by whoever changes what is in the root
+
+A build holds a kernel lock on its folder for as long as it lives. Whichever way it dies, the lock
+goes with it, and the next build removes every such folder that it can lock itself.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from model.errors import BadArtifactError, NotFoundError, OverloadedError
+from model.files import write_bytes_atomically
+
+LATEST = "LATEST"
+_LOCK = ".lock"
+_WORK = ".building-"
+_VERSION = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{12}")
+_MOMENT = "%Y%m%dT%H%M%S.%fZ"
+_PATIENCE_S = 60.0
+_PAUSE_S = 0.02
+
+
+def latest(root: Path) -> Path:
+    """Return the folder of the version that `LATEST` names.
+
+    Raises:
+        NotFoundError: If there is no `LATEST`: nothing was ever published here.
+        BadArtifactError: If it names no version that is there.
+    """
+    pointer = root / LATEST
+    try:
+        name = pointer.read_bytes().decode("utf-8", "replace").removesuffix("\n")
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFoundError(
+            f"{root} holds no release: there is no {LATEST} in it; run recguru indexer build"
+        ) from None
+    except OSError as error:
+        raise BadArtifactError(f"{pointer} cannot be read: {error.strerror}") from None
+    if not _VERSION.fullmatch(name) or not (root / name).is_dir():
+        raise BadArtifactError(f"{pointer} names {name!r}, which is no release in {root}")
+    return root / name
+
+
+def versions(root: Path) -> list[str]:
+    """List the versions in a root, oldest first; none where there is no such folder."""
+    if not root.is_dir():
+        return []
+    return sorted(path.name for path in root.iterdir() if _VERSION.fullmatch(path.name))
+
+
+@contextmanager
+def workspace(root: Path) -> Iterator[Path]:
+    """Give a folder in the root to build in, removed at the end; remove those of dead builds first.
+
+    Raises:
+        OverloadedError: If other builds hold the root's lock for a minute.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with _locked(root):
+        _sweep(root)
+        place = Path(tempfile.mkdtemp(dir=root, prefix=_WORK))
+        held = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        os.close(held)
+
+
+def publish(root: Path, folder: Path, digest: str) -> Path:
+    """Move a finished, synced folder of a workspace to its version, then point `LATEST` at it.
+
+    Args:
+        root: The release root.
+        folder: The release, complete and on disk.
+        digest: Its digest, hexadecimal; the version's name begins with the moment and ends with
+            the digest's first 12 digits.
+
+    Returns:
+        The version's folder. Its name sorts after every other version of the root.
+
+    Raises:
+        OverloadedError: If other builds hold the root's lock for a minute.
+    """
+    with _locked(root):
+        place = root / f"{_next_moment(root):{_MOMENT}}-{digest[:12]}"
+        folder.rename(place)
+        _sync(root)  # before LATEST can name it
+        write_bytes_atomically(root / LATEST, f"{place.name}\n".encode())
+    return place
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    handle = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        deadline = time.monotonic() + _PATIENCE_S
+        while not _try_lock(handle):
+            if time.monotonic() > deadline:
+                raise OverloadedError(f"{root / _LOCK} is held by another build; try again later")
+            time.sleep(_PAUSE_S)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _sweep(root: Path) -> None:
+    """Remove what dead builds left; the caller holds the root's lock."""
+    for path in root.iterdir():
+        if path.name.startswith(_WORK) and path.is_dir() and not path.is_symlink():
+            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                if _try_lock(handle):
+                    shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(handle)
+        elif path.name.startswith(f".{LATEST}."):  # half a pointer: they are written under the lock
+            path.unlink(missing_ok=True)
+
+
+def _next_moment(root: Path) -> datetime:
+    """Return now, or just after the newest version where the clock says that lies in the future."""
+    now = datetime.now(UTC)
+    present = versions(root)
+    if not present:
+        return now
+    newest = datetime.strptime(present[-1].partition("-")[0], _MOMENT).replace(tzinfo=UTC)
+    return max(now, newest + timedelta(microseconds=1))
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
