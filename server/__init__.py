@@ -1,0 +1,1 @@
+"""The gRPC service over a release; never imports FAISS itself."""

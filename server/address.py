@@ -1,0 +1,31 @@
+"""Where the server listens; light, so that a port that cannot be had is known within a second."""
+
+import socket
+
+from model.errors import BadSettingError
+
+
+def spelled(host: str, port: int) -> str:
+    """Spell host and port as one address, an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def check_port(host: str, port: int) -> None:
+    """Try a port with a plain socket, which says why it cannot be had; gRPC only logs it.
+
+    Raises:
+        BadSettingError: If it cannot be had.
+    """
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+            probe.listen(1)
+    except OSError as error:
+        raise BadSettingError(
+            f"cannot listen on {spelled(host, port)}: {error.strerror}; "
+            "choose another --host or --port"
+        ) from None

@@ -1,0 +1,143 @@
+"""Gather concurrent calls into forward passes of one compute thread.
+
+Several batchers may share the thread. Each has at most one pass in the thread's queue, so they take
+turns however much waits in one of them. What a pass computes is decided when it begins: calls that
+came while the thread was busy share it, and a call to an idle server waits for nobody.
+"""
+
+import asyncio
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from model.errors import OverloadedError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Waiter(Generic[T, R]):
+    item: T
+    reply: asyncio.Future[R]
+    until_s: float
+
+
+class Batcher(Generic[T, R]):
+    """Computes the answers of what `submit` is given, in arrival order, as batches.
+
+    A caller that gives up costs its batch nothing: it leaves the queue at once if it has not been
+    sent, and its answer is dropped if it has. `forward` may answer some items with an exception of
+    their own; one it raises reaches the callers of that batch alone.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[Sequence[T]], Sequence[R | Exception]],
+        *,
+        executor: Executor,
+        max_items: int,
+        max_pending: int,
+    ) -> None:
+        """Make a batcher with nothing waiting.
+
+        Args:
+            forward: Runs on the executor; one answer, or exception, for each item, in order.
+            executor: Has one thread, and no owner but ours may close it while calls wait.
+            max_items: Items in one batch.
+            max_pending: Items waiting; the next one is refused rather than queued.
+        """
+        self._forward = forward
+        self._executor = executor
+        self._max_items = max_items
+        self._max_pending = max_pending
+        self._lock = threading.Lock()
+        self._waiting: OrderedDict[_Waiter[T, R], None] = OrderedDict()
+        self._scheduled = False
+
+    @property
+    def pending(self) -> int:
+        """How many items wait for their pass to begin."""
+        return len(self._waiting)
+
+    async def submit(self, item: T, *, until_s: float = math.inf) -> R:
+        """Return the answer for `item`.
+
+        Args:
+            item: What to compute.
+            until_s: When nobody wants the answer any more, on the clock of `time.monotonic`.
+
+        Raises:
+            OverloadedError: If `max_pending` items already wait.
+            asyncio.CancelledError: If `until_s` had passed when its turn came.
+        """
+        reply: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(item, reply, until_s)
+        self._admit(waiter)
+        try:
+            return await reply
+        finally:
+            with self._lock:
+                self._waiting.pop(waiter, None)
+            if reply.done() and not reply.cancelled():
+                reply.exception()  # asyncio complains of errors nobody looked at
+
+    def _admit(self, waiter: _Waiter[T, R]) -> None:
+        with self._lock:
+            if len(self._waiting) >= self._max_pending:
+                raise OverloadedError(
+                    f"the server is busy: {self._max_pending} calls already wait; try again later"
+                )
+            if not self._scheduled:
+                self._executor.submit(self._pass)
+                self._scheduled = True
+            self._waiting[waiter] = None
+
+    def _pass(self) -> None:
+        """Compute one batch; runs on the compute thread."""
+        try:
+            if batch := self._take():
+                outcomes = self._outcomes([waiter.item for waiter in batch])
+                batch[0].reply.get_loop().call_soon_threadsafe(_answer, batch, outcomes)
+        finally:
+            with self._lock:
+                self._scheduled = False
+                if self._waiting:
+                    self._executor.submit(self._pass)
+                    self._scheduled = True
+
+    def _take(self) -> list[_Waiter[T, R]]:
+        batch: list[_Waiter[T, R]] = []
+        now_s = time.monotonic()
+        with self._lock:
+            while self._waiting and len(batch) < self._max_items:
+                waiter, _ = self._waiting.popitem(last=False)
+                if waiter.until_s <= now_s:
+                    waiter.reply.get_loop().call_soon_threadsafe(waiter.reply.cancel)
+                elif not waiter.reply.done():
+                    batch.append(waiter)
+        return batch
+
+    def _outcomes(self, items: Sequence[T]) -> Sequence[R | Exception]:
+        try:
+            outcomes = self._forward(items)
+            if len(outcomes) != len(items):
+                raise RuntimeError(f"{len(outcomes)} answers for {len(items)} items")  # noqa: TRY301
+        except Exception as error:  # noqa: BLE001  # whatever it is belongs to these callers
+            return [error] * len(items)
+        return outcomes
+
+
+def _answer(batch: Sequence[_Waiter[T, R]], outcomes: Sequence[R | Exception]) -> None:
+    for waiter, outcome in zip(batch, outcomes, strict=True):
+        if waiter.reply.done():  # the caller has hung up
+            continue
+        if isinstance(outcome, Exception):
+            waiter.reply.set_exception(outcome)
+        else:
+            waiter.reply.set_result(outcome)

@@ -1,0 +1,90 @@
+"""`recguru serve`."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from indexer.spec import DeviceChoice
+from model.console import make_app
+from model.files import write_bytes_atomically
+from model.settings import load_settings
+
+app = make_app("Serve a release over gRPC.")
+
+_ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@app.command()
+def serve(
+    releases: Annotated[
+        Path | None, typer.Option(help="Release root: the folder that holds LATEST. Required.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="TCP port; 0 takes a free one.", show_default="50051", min=0, max=65535),
+    ] = None,
+    device: Annotated[
+        DeviceChoice | None,
+        typer.Option(help="Where networks and indexes run.", show_default="auto"),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file; its [serve] table is read.")
+    ] = None,
+    port_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the port here once calls are answered; for scripts with --port 0."
+        ),
+    ] = None,
+) -> None:
+    """Serve the release that LATEST names, and follow it, until SIGTERM or Ctrl-C.
+
+    Every limit is a setting: see docs/serving.md.
+
+    \b
+    Example:
+      recguru serve --releases releases --port 50051
+    """  # noqa: D301  # the backspace keeps the lines of the example apart
+    # Before numpy, torch and faiss are imported: each reads these once. Two runtimes with several
+    # threads each would fight for the cores; more cores are used by more processes.
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    from indexer.publish import latest
+    from server.address import check_port
+    from server.config import ServeSettings
+
+    flags = {"releases": releases, "host": host, "port": port, "device": device}
+    settings = load_settings(ServeSettings, table="serve", config=config, flags=flags)
+    if settings.releases is None:
+        raise typer.BadParameter("name the release root", param_hint="--releases")
+    # What is commonly wrong is said before the seconds that the imports below take.
+    check_port(settings.host, settings.port)
+    latest(settings.releases)
+    from server import run
+
+    with _told(port_file) as ready:
+        asyncio.run(run.serve(settings, ready=ready))
+
+
+@contextmanager
+def _told(port_file: Path | None) -> Iterator[Callable[[int], None]]:
+    """Give what writes the port into the file; the file is gone before and after."""
+
+    def ready(port: int) -> None:
+        if port_file is not None:
+            write_bytes_atomically(port_file, b"%d\n" % port)
+
+    try:
+        if port_file is not None:
+            port_file.unlink(missing_ok=True)
+        yield ready
+    finally:
+        if port_file is not None:
+            port_file.unlink(missing_ok=True)

@@ -1,0 +1,134 @@
+"""The compute thread: everything that touches a model or an index happens on it, in passes.
+
+Each kind of work has its own bounded queue; the queues take turns, one pass each. A second thread
+would only fight the first for its core: more cores are used by more processes.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from model.errors import RecGuruError
+from server.batcher import Batcher
+from server.config import QueueLimits
+from server.engine import Engine
+from server.messages import (
+    EncodeQuestion,
+    Encodings,
+    Recommendation,
+    RecommendQuestion,
+    SearchQuestion,
+    SearchResult,
+)
+from server.releases import Current
+
+Recommended = list[Recommendation | RecGuruError]
+RecommendPasses = Batcher[tuple[Engine, Sequence[RecommendQuestion]], Recommended]
+EncodePasses = Batcher[tuple[Engine, EncodeQuestion], Encodings]
+
+
+class Compute:
+    """Asks the engine, on the compute thread.
+
+    Single questions are gathered and answered by the release that is current when their pass
+    begins. Questions of a batch call name the engine, so that all its passes are of one release.
+    `until_s` is the caller's deadline on the clock of `time.monotonic`; what has not begun by then
+    is dropped.
+    """
+
+    def __init__(self, current: Current, limits: QueueLimits) -> None:
+        self._current = current
+        self._max_pass_users = limits.max_pass_users
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="compute")
+        self._recommend: Batcher[RecommendQuestion, Recommendation] = Batcher(
+            self._recommend_gathered,
+            executor=self._executor,
+            max_items=limits.max_users,
+            max_pending=limits.max_pending,
+        )
+        self._search: Batcher[SearchQuestion, SearchResult] = Batcher(
+            self._search_gathered,
+            executor=self._executor,
+            max_items=limits.max_users,
+            max_pending=limits.max_pending,
+        )
+        self._recommend_passes: RecommendPasses = Batcher(
+            _recommend_each,
+            executor=self._executor,
+            max_items=1,
+            max_pending=limits.max_pending_passes,
+        )
+        self._encode_passes: EncodePasses = Batcher(
+            _encode_each,
+            executor=self._executor,
+            max_items=1,
+            max_pending=limits.max_pending_passes,
+        )
+
+    async def recommend(self, question: RecommendQuestion, *, until_s: float) -> Recommendation:
+        """Answer one question, in one pass with others that wait.
+
+        Raises:
+            RecGuruError: Why there is no answer.
+        """
+        return await self._recommend.submit(question, until_s=until_s)
+
+    async def search(self, question: SearchQuestion, *, until_s: float) -> SearchResult:
+        """Answer one question, in one pass with others that wait.
+
+        Raises:
+            RecGuruError: Why there is no answer.
+        """
+        return await self._search.submit(question, until_s=until_s)
+
+    async def recommend_all(
+        self, questions: Sequence[RecommendQuestion], *, until_s: float
+    ) -> Recommended:
+        """Answer the questions of one call in passes of their own.
+
+        Returns:
+            For each question its answer, or why it has none.
+        """
+        engine = self._current.engine
+        outcomes: Recommended = []
+        for first in range(0, len(questions), self._max_pass_users):
+            part = questions[first : first + self._max_pass_users]
+            outcomes += await self._recommend_passes.submit((engine, part), until_s=until_s)
+        return outcomes
+
+    async def encode(self, question: EncodeQuestion, *, until_s: float) -> list[Encodings]:
+        """Encode the users of one call in passes of their own; one answer for each pass.
+
+        Raises:
+            RecGuruError: Why there is no answer.
+        """
+        engine = self._current.engine
+        parts: list[Encodings] = []
+        for first in range(0, len(question.users), self._max_pass_users):
+            users = question.users[first : first + self._max_pass_users]
+            part = EncodeQuestion(domain=question.domain, users=users)
+            parts.append(await self._encode_passes.submit((engine, part), until_s=until_s))
+        return parts
+
+    def close(self) -> None:
+        """Let the pass that runs end, and drop what waits."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def _recommend_gathered(
+        self, questions: Sequence[RecommendQuestion]
+    ) -> list[Recommendation | RecGuruError]:
+        return self._current.engine.recommend(questions)
+
+    def _search_gathered(
+        self, questions: Sequence[SearchQuestion]
+    ) -> list[SearchResult | RecGuruError]:
+        return self._current.engine.search(questions)
+
+
+def _recommend_each(
+    parts: Sequence[tuple[Engine, Sequence[RecommendQuestion]]],
+) -> list[Recommended]:
+    return [engine.recommend(questions) for engine, questions in parts]
+
+
+def _encode_each(parts: Sequence[tuple[Engine, EncodeQuestion]]) -> list[Encodings]:
+    return [engine.encode(question) for engine, question in parts]

@@ -1,0 +1,94 @@
+"""Every limit and choice of the server, with its reason beside it; read from `[serve]`.
+
+The contract's own limits, which no setting changes, stand here too: callers rely on them.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from indexer.spec import DeviceChoice
+from model.settings import Settings
+
+MAX_ID_BYTES = 512
+"""Bytes of UTF-8 in an item id: real ids have 10 to 40; longer text is a mistake of the caller."""
+
+MAX_RANKED = 100
+"""Items of a call whose exact rank is answered: each costs a look at the scores of all items."""
+
+
+class RequestLimits(Settings):
+    """How much one call may ask for; a call over a limit is refused with INVALID_ARGUMENT."""
+
+    max_k: Annotated[int, Field(ge=1, le=2048)] = 1000
+    """Items in an answer; at most 2,048, the most that FAISS finds on a GPU."""
+
+    max_history_items: Annotated[int, Field(ge=1)] = 1000
+    """Items in one history. The model reads far fewer, but all are kept out of the answer."""
+
+    max_candidates: Annotated[int, Field(ge=1)] = 50_000
+    """Candidate ids in a call: at width 64 their embeddings are 13 MB, a few ms of the one
+    compute thread. Larger sets belong into the release as named candidate sets."""
+
+    max_exclusions: Annotated[int, Field(ge=1)] = 10_000
+    """Excluded ids in a call: an index without filters has to find this many items more."""
+
+    max_batch: Annotated[int, Field(ge=1, le=4096)] = 256
+    """Users in a BatchRecommend or EncodeUsers call: more gains no speed, and holds more memory
+    while it waits."""
+
+
+class QueueLimits(Settings):
+    """How calls share the compute thread; over a limit they are refused with RESOURCE_EXHAUSTED."""
+
+    max_users: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Single calls in one forward pass: enough to fill the matrix products, and the last of them
+    waits tens of milliseconds at most."""
+
+    max_pending: Annotated[int, Field(ge=1)] = 1024
+    """Single calls of one kind that wait: about a second of work; whoever comes later is better
+    off asking elsewhere."""
+
+    max_pass_users: Annotated[int, Field(ge=1, le=4096)] = 256
+    """Users of a batch call in one forward pass. Between two passes single calls have their turn,
+    so this bounds how long a batch holds them up. Batches up to this size are computed as one pass
+    in the order given, like those of the in-process evaluation."""
+
+    max_pending_passes: Annotated[int, Field(ge=1)] = 16
+    """Batch calls of one kind that wait: each may hold as much as `max_message_bytes` several times
+    over."""
+
+
+class ServeSettings(Settings):
+    """The settings of `recguru serve`."""
+
+    releases: Path | None = None
+    """The release root: the folder of `<version>/` folders with the `LATEST` pointer."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Only this machine by default: the port has no encryption."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 50051
+    """TCP port; 0 takes a free one."""
+
+    device: DeviceChoice = "auto"
+    """Where networks and indexes run; `auto` takes a GPU where there is one."""
+
+    poll_s: Annotated[float, Field(gt=0, le=3600)] = 1.5
+    """Seconds between two looks at `LATEST`: some 30 file states a look, cheap even on a network
+    file system, where notifications would not arrive."""
+
+    drain_s: Annotated[float, Field(gt=0, le=600)] = 7.0
+    """Seconds that calls in flight have to finish after SIGTERM: three less than the ten within
+    which the process is to be gone, for the interpreter takes its time to let go of torch."""
+
+    max_message_bytes: Annotated[int, Field(ge=1024, le=256 * 2**20)] = 8 * 2**20
+    """Bytes in a request: room for 256 users with 1,000 ids of 30 bytes each; gRPC refuses larger
+    ones with RESOURCE_EXHAUSTED before they are read."""
+
+    requests: RequestLimits = RequestLimits()
+    """How much one call may ask for."""
+
+    queue: QueueLimits = QueueLimits()
+    """How calls share the compute thread."""

@@ -1,0 +1,348 @@
+"""One loaded release: the networks and the indexes that answer together, and their version.
+
+Shapes: B users, D width, V items of a domain.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer.release import Release
+from indexer.search import DomainIndex, Found, Query
+from indexer.spec import DeviceChoice
+from model.data.vocabulary import Rows
+from model.errors import BadArtifactError, InvalidInputError, NotFoundError, RecGuruError
+from model.inference import Basis, Encoded, Inference
+from server.messages import (
+    Choice,
+    DomainInfo,
+    EncodeQuestion,
+    Encodings,
+    Histories,
+    ItemRank,
+    Ranking,
+    Recommendation,
+    RecommendQuestion,
+    ReleaseInfo,
+    SearchQuestion,
+    SearchResult,
+    Version,
+    located,
+    shown,
+)
+
+Q = TypeVar("Q", RecommendQuestion, SearchQuestion)
+P = TypeVar("P")
+A = TypeVar("A")
+
+Ids = NDArray[np.object_]
+"""(V + 1,): the item id of each row, None for padding."""
+
+_PROBE_ITEMS = 3
+_NOTHING: Rows = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A user's histories as far as the model knows them."""
+
+    rows: dict[str, Rows]
+    """By domain, oldest first, domains without a known item left out."""
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Pick:
+    """A `Choice` in rows."""
+
+    candidates: Rows | None
+    excluded: Rows
+    unknown_candidates: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A `RecommendQuestion` in rows."""
+
+    question: RecommendQuestion
+    known: _Known
+    pick: _Pick
+
+
+@dataclass(frozen=True, slots=True)
+class _Hunt:
+    """A `SearchQuestion` in rows."""
+
+    question: SearchQuestion
+    pick: _Pick
+
+
+class Engine:
+    """Answers questions from one release. Not safe for use by two threads at once."""
+
+    def __init__(self, release: Release, inference: Inference) -> None:
+        self._inference = inference
+        self._indexes = release.indexes
+        # One list a domain: looking an id up in the vocabulary's text costs twenty times as much.
+        self._ids: dict[str, Ids] = {
+            name: np.array([None, *index.vocabulary.ids], dtype=object)
+            for name, index in release.indexes.items()
+        }
+        self.info = _describe(release, inference)
+        self.version = self.info.version
+
+    @classmethod
+    def load(cls, folder: Path, *, device: DeviceChoice) -> Self:
+        """Load a release folder whole, every file checked against its digest.
+
+        Args:
+            folder: The release folder.
+            device: `auto`, `cpu` or `cuda`.
+
+        Raises:
+            NotFoundError: If it is no release folder.
+            BadArtifactError: If something in it must not be used; the file is named.
+            UnavailableDeviceError: If the device is not there.
+        """
+        release = Release.read(folder, device=device, threads=1)
+        return cls(release, Inference.load(release.bundle, device=device))
+
+    def recommend(
+        self, questions: Sequence[RecommendQuestion]
+    ) -> list[Recommendation | RecGuruError]:
+        """Answer questions, those of one domain as one pass through the networks, in their order.
+
+        Returns:
+            For each question its answer, or why it has none: `NotFoundError` for an unknown domain
+            or candidate set.
+        """
+        return self._answered(questions, self._task, self._recommend)
+
+    def encode(self, question: EncodeQuestion) -> Encodings:
+        """Encode users as one pass through the networks.
+
+        Raises:
+            NotFoundError: If the target domain, or that of a history, is unknown.
+        """
+        self._index(question.domain)
+        known = []
+        for place, histories in enumerate(question.users):
+            try:
+                known.append(self._known(histories))
+            except RecGuruError as error:
+                raise located(error, f"users[{place}]") from None
+        encoded = self._encoded(question.domain, known)
+        return Encodings(
+            gurs=encoded.gurs,
+            preferences=encoded.preferences,
+            bases=encoded.bases,
+            unknown_history_items=sum(user.unknown for user in known),
+            version=self.version,
+        )
+
+    def search(self, questions: Sequence[SearchQuestion]) -> list[SearchResult | RecGuruError]:
+        """Find items near vectors.
+
+        Returns:
+            For each question its answer, or why it has none: `NotFoundError` for an unknown domain
+            or candidate set, `InvalidInputError` for a vector of another width.
+        """
+        return self._answered(questions, self._hunt, self._search)
+
+    def probe(self) -> None:
+        """Answer a real question on every basis in every domain, to see that the release can.
+
+        Raises:
+            BadArtifactError: If an answer is not what it must be.
+        """
+        items = {name: ids[1 : 1 + _PROBE_ITEMS].tolist() for name, ids in self._ids.items()}
+        for domain in items:
+            elsewhere = {name: ids for name, ids in items.items() if name != domain}
+            self._probe(domain, items, Basis.PERSONALIZED)
+            self._probe(domain, elsewhere, Basis.CROSS_DOMAIN if elsewhere else Basis.POPULARITY)
+            self._probe(domain, {}, Basis.POPULARITY)
+
+    def _probe(self, domain: str, histories: Histories, basis: Basis) -> None:
+        question = RecommendQuestion(
+            domain=domain,
+            histories=histories,
+            choice=Choice(k=_PROBE_ITEMS),
+            exclude_history=False,
+        )
+        place = f"release {self.version.release}: the {basis.value} probe of domain {shown(domain)}"
+        outcome = self.recommend([question])[0]
+        if isinstance(outcome, RecGuruError):
+            raise BadArtifactError(f"{place} failed: {outcome}")
+        if outcome.basis is not basis:
+            raise BadArtifactError(f"{place} was answered as {outcome.basis.value}")
+        if not outcome.ranking.item_ids or not np.isfinite(outcome.ranking.scores).all():
+            raise BadArtifactError(f"{place} found no items with finite scores")
+
+    def _answered(
+        self,
+        questions: Sequence[Q],
+        prepare: Callable[[Q], P],
+        compute: Callable[[str, Sequence[P]], Sequence[A]],
+    ) -> list[A | RecGuruError]:
+        """Prepare each question by itself, then compute those of one domain together."""
+        outcomes: dict[int, A | RecGuruError] = {}
+        groups: dict[str, dict[int, P]] = {}
+        for place, question in enumerate(questions):
+            try:
+                prepared = prepare(question)
+            except RecGuruError as error:
+                outcomes[place] = error
+            else:
+                groups.setdefault(question.domain, {})[place] = prepared
+        for domain, members in groups.items():
+            answers = compute(domain, list(members.values()))
+            outcomes.update(zip(members, answers, strict=True))
+        return [outcomes[place] for place in range(len(questions))]
+
+    def _task(self, question: RecommendQuestion) -> _Task:
+        index = self._index(question.domain)
+        known = self._known(question.histories)
+        more = _NOTHING
+        if question.exclude_history:
+            sent = question.histories.get(question.domain, ())
+            more = index.vocabulary.rows(sent)
+        return _Task(question, known, _pick(index, question.choice, more))
+
+    def _recommend(self, domain: str, tasks: Sequence[_Task]) -> list[Recommendation]:
+        index = self._index(domain)
+        encoded = self._encoded(domain, [task.known for task in tasks])
+        queries = [
+            Query(
+                vector=None if basis is Basis.POPULARITY else vector,
+                k=task.question.choice.k,
+                candidates=task.pick.candidates,
+                excluded=task.pick.excluded,
+                ranked=index.vocabulary.rows(task.question.rank_item_ids),
+            )
+            for task, basis, vector in zip(tasks, encoded.bases, encoded.preferences, strict=True)
+        ]
+        return [
+            Recommendation(
+                ranking=self._ranking(domain, found),
+                version=self.version,
+                basis=basis,
+                unknown_history_items=task.known.unknown,
+                unknown_candidates=task.pick.unknown_candidates,
+                ranks=_ranks(task.question.rank_item_ids, found),
+            )
+            for task, basis, found in zip(tasks, encoded.bases, index.search(queries), strict=True)
+        ]
+
+    def _encoded(self, domain: str, users: Sequence[_Known]) -> Encoded:
+        encoded = self._inference.encode(domain, [user.rows for user in users])
+        if not (np.isfinite(encoded.gurs).all() and np.isfinite(encoded.preferences).all()):
+            release = self.version.release
+            raise BadArtifactError(f"release {release}: its networks give numbers not finite")
+        return encoded
+
+    def _hunt(self, question: SearchQuestion) -> _Hunt:
+        pick = _pick(self._index(question.domain), question.choice, _NOTHING)
+        width = self.info.dimension
+        if len(question.vector) != width:
+            raise InvalidInputError(
+                f"vector: holds {len(question.vector)} numbers; the release's dimension is {width}"
+            )
+        return _Hunt(question, pick)
+
+    def _search(self, domain: str, hunts: Sequence[_Hunt]) -> list[SearchResult]:
+        queries = [
+            Query(
+                vector=hunt.question.vector,
+                k=hunt.question.choice.k,
+                candidates=hunt.pick.candidates,
+                excluded=hunt.pick.excluded,
+            )
+            for hunt in hunts
+        ]
+        return [
+            SearchResult(
+                ranking=self._ranking(domain, found),
+                version=self.version,
+                unknown_candidates=hunt.pick.unknown_candidates,
+            )
+            for hunt, found in zip(hunts, self._index(domain).search(queries), strict=True)
+        ]
+
+    def _index(self, domain: str, what: str = "domain:") -> DomainIndex:
+        index = self._indexes.get(domain)
+        if index is None:
+            known = ", ".join(self._indexes)
+            raise NotFoundError(f"{what} {shown(domain)} is unknown; the release has {known}")
+        return index
+
+    def _known(self, histories: Histories) -> _Known:
+        rows: dict[str, Rows] = {}
+        unknown = 0
+        for domain, item_ids in histories.items():
+            found = self._index(domain, "histories: domain").vocabulary.rows(item_ids)
+            known = found[found > 0]
+            unknown += len(found) - len(known)
+            if len(known):
+                rows[domain] = known[-self.info.max_history :]
+        return _Known(rows, unknown)
+
+    def _ranking(self, domain: str, found: Found) -> Ranking:
+        return Ranking(
+            item_ids=self._ids[domain][found.rows].tolist(), scores=found.scores.tolist()
+        )
+
+
+def _pick(index: DomainIndex, choice: Choice, more_excluded: Rows) -> _Pick:
+    candidates, unknown = None, 0
+    if choice.candidate_items is not None:
+        rows = index.vocabulary.rows(choice.candidate_items)
+        unknown = int((rows == 0).sum())
+        candidates = _distinct(rows)
+    elif choice.candidate_set is not None:
+        candidates = index.candidate_sets.get(choice.candidate_set)
+        if candidates is None:
+            known = ", ".join(sorted(index.candidate_sets)) or "none"
+            raise NotFoundError(
+                f"candidate_set: {shown(choice.candidate_set)} is unknown; "
+                f"domain {shown(index.name)} has {known}"
+            )
+    excluded = np.concatenate([index.vocabulary.rows(choice.exclude_item_ids), more_excluded])
+    return _Pick(candidates, _distinct(excluded), unknown)
+
+
+def _distinct(rows: Rows) -> Rows:
+    """Return the known rows among those given, ascending, each once."""
+    distinct = np.unique(rows)
+    return distinct[distinct > 0]
+
+
+def _ranks(item_ids: Sequence[str], found: Found) -> list[ItemRank]:
+    return [
+        ItemRank(item_id, score, rank)
+        for item_id, score, rank in zip(
+            item_ids, found.ranked_scores.tolist(), found.ranks.tolist(), strict=True
+        )
+    ]
+
+
+def _describe(release: Release, inference: Inference) -> ReleaseInfo:
+    domains = [
+        DomainInfo(
+            name=name,
+            items=len(release.indexes[name].vocabulary),
+            index_kind=release.indexes[name].kind,
+            candidate_sets=sorted(release.indexes[name].candidate_sets),
+        )
+        for name in inference.domains
+    ]
+    return ReleaseInfo(
+        version=Version(release.version, release.bundle.digest, release.digest),
+        dataset=release.dataset,
+        dimension=inference.width,
+        max_history=inference.max_history,
+        domains=domains,
+    )

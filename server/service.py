@@ -1,0 +1,104 @@
+"""The calls of `recguru.v1.Recommender`: message to question, to the compute thread, and back."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import grpc
+from recguru.v1 import recommender_pb2 as pb
+from recguru.v1 import recommender_pb2_grpc as pb_grpc
+
+from model.errors import RecGuruError
+from server import wire
+from server.compute import Compute
+from server.config import RequestLimits
+from server.messages import located
+from server.releases import Current
+
+NAME = pb.DESCRIPTOR.services_by_name["Recommender"].full_name
+
+M = TypeVar("M")
+Q = TypeVar("Q")
+
+_PARTS_AT_ONCE = 16
+"""Parts of a batch converted before other calls have their turn on the event loop."""
+
+Context = grpc.aio.ServicerContext[Any, Any]  # the stubs' own context type is private
+
+
+class RecommenderService(pb_grpc.RecommenderServicer):
+    """Answers calls; failures leave it as exceptions, see `server.interceptors`."""
+
+    def __init__(self, current: Current, compute: Compute, limits: RequestLimits) -> None:
+        self._current = current
+        self._compute = compute
+        self._limits = limits
+
+    async def Recommend(  # noqa: N802  # the contract's name
+        self, request: pb.RecommendRequest, context: Context
+    ) -> pb.RecommendResponse:
+        """Rank the items of one domain for one user."""
+        question = wire.recommend_from_proto(request, self._limits)
+        answer = await self._compute.recommend(question, until_s=_until_s(context))
+        return wire.recommendation_to_proto(answer)
+
+    async def BatchRecommend(  # noqa: N802  # the contract's name
+        self, request: pb.BatchRecommendRequest, context: Context
+    ) -> pb.BatchRecommendResponse:
+        """Rank the items for several users."""
+        questions = await self._converted(request.requests, "requests", wire.recommend_from_proto)
+        outcomes = await self._compute.recommend_all(questions, until_s=_until_s(context))
+        responses = []
+        for place, outcome in enumerate(outcomes, start=1):
+            if isinstance(outcome, RecGuruError):
+                raise located(outcome, f"requests[{place - 1}]")
+            responses.append(wire.recommendation_to_proto(outcome))
+            if place % _PARTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return pb.BatchRecommendResponse(responses=responses)
+
+    async def EncodeUsers(  # noqa: N802  # the contract's name
+        self, request: pb.EncodeUsersRequest, context: Context
+    ) -> pb.EncodeUsersResponse:
+        """Give the vectors of users."""
+        users = await self._converted(request.users, "users", wire.user_from_proto)
+        question = wire.encode_from_proto(request, users)
+        parts = await self._compute.encode(question, until_s=_until_s(context))
+        return wire.encodings_to_proto(parts)
+
+    async def SearchItems(  # noqa: N802  # the contract's name
+        self, request: pb.SearchItemsRequest, context: Context
+    ) -> pb.SearchItemsResponse:
+        """Find the items nearest to a vector."""
+        question = wire.search_from_proto(request, self._limits)
+        answer = await self._compute.search(question, until_s=_until_s(context))
+        return wire.search_result_to_proto(answer)
+
+    async def GetRelease(  # noqa: N802  # the contract's name
+        self,
+        request: pb.GetReleaseRequest,  # noqa: ARG002  # the contract's signature
+        context: Context,  # noqa: ARG002
+    ) -> pb.GetReleaseResponse:
+        """Say what is loaded."""
+        return wire.release_to_proto(self._current.engine.info)
+
+    async def _converted(
+        self, parts: Sequence[M], field: str, convert: Callable[[M, RequestLimits], Q]
+    ) -> list[Q]:
+        wire.check_batch(len(parts), field, self._limits)
+        converted = []
+        for place, part in enumerate(parts, start=1):
+            try:
+                converted.append(convert(part, self._limits))
+            except RecGuruError as error:
+                raise located(error, f"{field}[{place - 1}]") from None
+            if place % _PARTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return converted
+
+
+def _until_s(context: Context) -> float:
+    remaining_s: float | None = context.time_remaining()  # the stubs forget that it may be unset
+    return math.inf if remaining_s is None else time.monotonic() + remaining_s

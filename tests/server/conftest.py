@@ -1,0 +1,30 @@
+"""Releases to serve."""
+
+from pathlib import Path
+
+import pytest
+
+from indexer.build import build
+from indexer.spec import IndexSettings
+from model.bundle import Bundle
+from model.console import progress
+
+
+@pytest.fixture(scope="session")
+def releases(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a release root whose release has the candidate set `every-third` in each domain."""
+    folder = tmp_path_factory.mktemp("server")
+    bundle = Bundle.read(tiny_bundle)
+    items = [item for domain in bundle.domains for item in list(domain.vocabulary.ids)[::3]]
+    chosen = folder / "every-third.txt"
+    chosen.write_text("".join(f"{item}\n" for item in items), encoding="utf-8")
+    root = folder / "releases"
+    with progress("index", 4) as advance:
+        build(
+            bundle,
+            root,
+            settings=IndexSettings(device="cpu"),
+            candidates={"every-third": chosen},
+            advance=advance,
+        )
+    return root

@@ -1,0 +1,122 @@
+"""A real server over a real release, in this process, on a free port."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from recguru.v1 import recommender_pb2 as pb
+from recguru.v1 import recommender_pb2_grpc as pb_grpc
+
+from server.config import ServeSettings
+from server.run import Server
+
+WAIT_S = 20.0  # far longer than any of this takes; a bug fails instead of hanging
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A running server and a way to call it."""
+
+    server: Server
+    channel: grpc.aio.Channel
+    stub: "pb_grpc.RecommenderAsyncStub"
+
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Keep the compute thread occupied until the block is left."""
+        gate, reached = threading.Event(), threading.Event()
+
+        def stall() -> None:
+            reached.set()
+            gate.wait(WAIT_S)
+
+        self.server._compute._executor.submit(stall)
+        assert reached.wait(WAIT_S)
+        try:
+            yield
+        finally:
+            gate.set()
+
+    async def queued(self, count: int) -> None:
+        """Wait until that many single recommendations wait for the compute thread."""
+        async with asyncio.timeout(WAIT_S):
+            while self.server._compute._recommend.pending != count:  # noqa: ASYNC110  # no event to wait for
+                await asyncio.sleep(0.005)
+
+
+def settings_of(releases: Path, **settings: object) -> ServeSettings:
+    """Make settings for a free port on this machine's CPU."""
+    given = {"releases": releases, "port": 0, "device": "cpu", **settings}
+    return ServeSettings.model_validate(given)
+
+
+@asynccontextmanager
+async def connected(server: Server) -> AsyncIterator[Serving]:
+    """Give a way to call a server whose port is open."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        yield Serving(server, channel, pb_grpc.RecommenderStub(channel))
+
+
+@asynccontextmanager
+async def serving(releases: Path, **settings: object) -> AsyncIterator[Serving]:
+    """Run a server with these settings until the block is left."""
+    server = Server(settings_of(releases, **settings))
+    try:
+        await asyncio.wait_for(server.start(), WAIT_S)
+        async with connected(server) as running:
+            yield running
+    finally:
+        await asyncio.wait_for(server.stop(), WAIT_S)
+
+
+def recommend(
+    domain: str,
+    histories: Mapping[str, Sequence[str]],
+    *,
+    k: int = 10,
+    candidates: Sequence[str] | str | None = None,
+    exclude: Sequence[str] = (),
+    ranked: Sequence[str] = (),
+) -> pb.RecommendRequest:
+    """Write a request; `candidates` are ids or the name of a set."""
+    request = pb.RecommendRequest(
+        domain=domain,
+        histories=messages(histories),
+        k=k,
+        exclude_item_ids=exclude,
+        rank_item_ids=ranked,
+    )
+    _restrict(request, candidates)
+    return request
+
+
+def search(
+    domain: str,
+    vector: bytes,
+    *,
+    k: int = 3,
+    candidates: Sequence[str] | str | None = None,
+    exclude: Sequence[str] = (),
+) -> pb.SearchItemsRequest:
+    """Write a request; `candidates` are ids or the name of a set."""
+    request = pb.SearchItemsRequest(domain=domain, vector=vector, k=k, exclude_item_ids=exclude)
+    _restrict(request, candidates)
+    return request
+
+
+def messages(histories: Mapping[str, Sequence[str]]) -> list[pb.History]:
+    """Write histories."""
+    return [pb.History(domain=name, item_ids=items) for name, items in histories.items()]
+
+
+def _restrict(
+    request: pb.RecommendRequest | pb.SearchItemsRequest, candidates: Sequence[str] | str | None
+) -> None:
+    if isinstance(candidates, str):
+        request.candidate_set = candidates
+    elif candidates is not None:
+        request.candidate_items.CopyFrom(pb.ItemList(item_ids=candidates))

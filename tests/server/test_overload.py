@@ -1,0 +1,134 @@
+"""Too many callers, callers in a hurry, and callers that leave."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from recguru.v1 import recommender_pb2 as pb
+
+from model.errors import RecGuruError
+from server.engine import Engine
+from server.messages import Recommendation, RecommendQuestion
+from tests.server.running import WAIT_S, recommend, serving
+
+REQUEST = recommend("books", {"books": ["b0001"]})
+
+
+async def test_a_call_over_the_limit_is_refused_at_once_and_those_waiting_are_answered(
+    releases: Path,
+) -> None:
+    async with serving(releases, queue={"max_pending": 5}) as running:
+        with running.stalled():
+            waiting = [asyncio.ensure_future(running.stub.Recommend(REQUEST)) for _ in range(5)]
+            await running.queued(5)
+            began_s = time.monotonic()
+            with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                await running.stub.Recommend(REQUEST, timeout=WAIT_S)
+            took_s = time.monotonic() - began_s
+        answers = await asyncio.wait_for(asyncio.gather(*waiting), WAIT_S)
+
+    assert refusal.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refusal.value.details() == ("the server is busy: 5 calls already wait; try again later")
+    assert took_s < 1
+    assert all(len(answer.items) == 10 for answer in answers)
+
+
+async def test_callers_that_hang_up_leave_the_queue_and_the_others_are_answered(
+    releases: Path,
+) -> None:
+    async with serving(releases) as running:
+        with running.stalled():
+            calls = [running.stub.Recommend(REQUEST, timeout=WAIT_S) for _ in range(60)]
+            tasks = [asyncio.ensure_future(call) for call in calls]
+            await running.queued(60)
+            for call in calls[::2]:
+                call.cancel()
+            await running.queued(30)
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+
+    gone, stayed = answers[::2], answers[1::2]
+    assert all(isinstance(answer, asyncio.CancelledError) for answer in gone)
+    assert all(isinstance(answer, pb.RecommendResponse) for answer in stayed)
+
+
+def counted(engine: Engine) -> list[int]:
+    """Count the questions of each pass that the engine computes from now on."""
+    counts: list[int] = []
+    compute = engine.recommend
+
+    def count(questions: Sequence[RecommendQuestion]) -> list[Recommendation | RecGuruError]:
+        counts.append(len(questions))
+        return compute(questions)
+
+    engine.recommend = count  # type: ignore[method-assign]  # to look on
+    return counts
+
+
+async def test_a_call_whose_deadline_passes_is_never_computed(releases: Path) -> None:
+    async with serving(releases) as running:
+        computed = counted(running.server.current.engine)
+        with running.stalled():
+            hurried = asyncio.ensure_future(running.stub.Recommend(REQUEST, timeout=0.2))
+            patient = asyncio.ensure_future(running.stub.Recommend(REQUEST, timeout=WAIT_S))
+            with pytest.raises(grpc.aio.AioRpcError) as expiry:
+                await hurried
+            await running.queued(1)
+        answer = await patient
+
+    assert expiry.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert len(answer.items) == 10
+    assert computed == [1]
+
+
+async def test_a_deadline_is_kept_though_the_event_loop_is_too_busy_to_hear_of_it(
+    releases: Path,
+) -> None:
+    async with serving(releases) as running:
+        computed = counted(running.server.current.engine)
+        with running.stalled():
+            hurried = asyncio.ensure_future(running.stub.Recommend(REQUEST, timeout=0.3))
+            await running.queued(1)
+            time.sleep(0.5)  # noqa: ASYNC251  # nobody learns that the deadline has passed
+        time.sleep(0.3)  # noqa: ASYNC251  # the compute thread goes on meanwhile
+        with pytest.raises(grpc.aio.AioRpcError) as expiry:
+            await hurried
+        answer = await running.stub.Recommend(REQUEST, timeout=WAIT_S)
+
+    assert expiry.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert len(answer.items) == 10
+    assert computed == [1]
+
+
+async def test_health_and_release_answer_while_the_compute_thread_is_busy(releases: Path) -> None:
+    async with serving(releases) as running:
+        health = health_pb2_grpc.HealthStub(running.channel)
+        with running.stalled():
+            state = await health.Check(health_pb2.HealthCheckRequest(), timeout=2)
+            release = await running.stub.GetRelease(pb.GetReleaseRequest(), timeout=2)
+
+    assert state.status == health_pb2.HealthCheckResponse.SERVING
+    assert release.dimension == 16
+
+
+async def test_single_calls_have_their_turn_between_the_passes_of_a_batch(releases: Path) -> None:
+    async with serving(releases, queue={"max_pass_users": 1}) as running:
+        with running.stalled():
+            batch = asyncio.ensure_future(
+                running.stub.BatchRecommend(
+                    pb.BatchRecommendRequest(requests=[REQUEST] * 60), timeout=WAIT_S
+                )
+            )
+            async with asyncio.timeout(WAIT_S):
+                while running.server._compute._recommend_passes.pending != 1:  # noqa: ASYNC110  # no event
+                    await asyncio.sleep(0.005)
+            single = asyncio.ensure_future(running.stub.Recommend(REQUEST, timeout=WAIT_S))
+            await running.queued(1)
+        done, _ = await asyncio.wait({batch, single}, return_when=asyncio.FIRST_COMPLETED)
+        answer = await batch
+
+    assert done == {single}
+    assert len(answer.responses) == 60

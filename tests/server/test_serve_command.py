@@ -1,0 +1,184 @@
+"""`recguru serve` as a process: ready, signals, exit codes, one line for a failure."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+from recguru.v1 import recommender_pb2 as pb
+from recguru.v1 import recommender_pb2_grpc as pb_grpc
+
+from tests.server.running import WAIT_S, recommend
+
+CHECKOUT = Path(__file__).parents[2]
+READY_S = 60.0  # two cores may be busy with other tests; alone it takes about three seconds
+EXIT_S = 10.0
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "recguru_cli", "serve", *map(str, arguments)]
+
+
+@contextmanager
+def process(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+    """Run the command until the block is left."""
+    with subprocess.Popen(
+        command(*arguments), cwd=CHECKOUT, stderr=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            yield running
+        finally:
+            if running.poll() is None:
+                running.kill()
+
+
+def port_of(running: subprocess.Popen[str], port_file: Path) -> int:
+    """Wait until the server tells its port."""
+    deadline_s = time.monotonic() + READY_S
+    while not port_file.exists():
+        assert running.poll() is None, running.stderr and running.stderr.read()
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    return int(port_file.read_text())
+
+
+def test_it_says_where_it_serves_what_and_leaves_on_ctrl_c(releases: Path, tmp_path: Path) -> None:
+    port_file = tmp_path / "port"
+    port_file.write_text("1\n")
+    with process("--releases", releases, "--port", "0", "--port-file", port_file) as running:
+        deadline_s = time.monotonic() + READY_S
+        while not port_file.exists() or port_file.read_text() == "1\n":
+            assert running.poll() is None
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        port = port_of(running, port_file)
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            info = pb_grpc.RecommenderStub(channel).GetRelease(
+                pb.GetReleaseRequest(), timeout=WAIT_S
+            )
+        running.send_signal(signal.SIGINT)
+        _, logged = running.communicate(timeout=EXIT_S)
+
+    assert running.returncode == 0
+    assert f"serving on 127.0.0.1:{port} release={info.version.release}" in logged
+    assert re.search(r"draining.*\n.*stopped\n$", logged)
+    assert not port_file.exists()
+
+
+def test_sigterm_answers_what_is_in_flight_and_exits_within_ten_seconds(
+    releases: Path, tmp_path: Path
+) -> None:
+    port_file = tmp_path / "port"
+    batch = pb.BatchRecommendRequest(
+        requests=[recommend("films", {"films": ["f0001", "f0002", "f0003"]})] * 256
+    )
+    with (
+        process(
+            "--releases", releases, "--port", "0", "--port-file", port_file, "--device", "cpu"
+        ) as running,
+        grpc.insecure_channel(f"127.0.0.1:{port_of(running, port_file)}") as channel,
+    ):
+        stub = pb_grpc.RecommenderStub(channel)
+        stub.GetRelease(pb.GetReleaseRequest(), timeout=WAIT_S)
+        calls = [stub.BatchRecommend.future(batch, timeout=WAIT_S) for _ in range(6)]
+        calls[0].result(timeout=WAIT_S)
+        began_s = time.monotonic()
+        running.send_signal(signal.SIGTERM)
+        unanswered = not calls[-1].done()
+        answers = [call.result(timeout=WAIT_S) for call in calls]
+        _, logged = running.communicate(timeout=EXIT_S)
+        took_s = time.monotonic() - began_s
+
+    assert unanswered
+    assert running.returncode == 0, logged
+    assert took_s < EXIT_S
+    assert [len(answer.responses) for answer in answers] == [256] * 6
+
+
+def failure(*arguments: str | Path, **environment: str) -> tuple[int, str]:
+    done = subprocess.run(
+        command(*arguments),
+        cwd=CHECKOUT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=READY_S,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def test_a_taken_port_is_one_line_and_exit_code_1(releases: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        code, said = failure("--releases", releases, "--port", str(port))
+
+    assert code == 1
+    assert said == (
+        f"error: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        "choose another --host or --port\n"
+    )
+
+
+def test_no_release_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    code, said = failure("--releases", tmp_path, "--port", "0")
+
+    assert code == 1
+    assert said == (
+        f"error: {tmp_path} holds no release: there is no LATEST in it; run recguru indexer build\n"
+    )
+
+
+def test_no_release_root_is_wrong_usage() -> None:
+    code, said = failure("--port", "0")
+
+    assert code == 2
+    assert "--releases" in said
+
+
+def test_a_setting_comes_from_file_environment_and_flag_in_that_order(
+    releases: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "recguru.toml"
+    config.write_text(f'[serve]\nreleases = "{releases}"\nport = 70000\n')
+
+    code, said = failure("--config", config)
+    assert (code, said) == (
+        1,
+        "error: setting serve.port: Input should be less than or equal to 65535 (got 70000)\n",
+    )
+
+    code, said = failure("--config", config, "--port", "0", RECGURU_SERVE_REQUESTS__MAX_K="5000")
+    assert code == 1
+    assert said == (
+        "error: setting serve.requests.max_k: "
+        "Input should be less than or equal to 2048 (got '5000')\n"
+    )
+
+
+def test_threads_are_limited_before_anything_heavy_is_imported() -> None:
+    script = (
+        "import sys, recguru_cli; "
+        "sys.exit(str({'torch', 'numpy', 'faiss', 'grpc', 'polars'} & set(sys.modules)))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=READY_S,
+        check=False,
+    )
+
+    assert done.stderr == "set()\n"
