@@ -1,0 +1,177 @@
+"""One call from its first try to its answer or failure: deadline, retries, what a status means."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import grpc
+import numpy as np
+
+from client.settings import ClientSettings, TlsSettings
+from model.errors import (
+    BadSettingError,
+    InvalidInputError,
+    NotFoundError,
+    NotReadyError,
+    OverloadedError,
+    RecGuruError,
+    RemoteError,
+)
+
+A = TypeVar("A")
+Q = TypeVar("Q")
+
+_SPREAD = 0.2
+_SHORTEST_S = 0.001
+"""Least time a try is given: gRPC refuses a negative one with a text of its own."""
+_TOO_LARGE_FOR_SERVER = "SERVER: Received message larger than max"
+_TOO_LARGE_FOR_CLIENT = "CLIENT: Received message larger than max"
+_FAILURES: dict[grpc.StatusCode, type[RecGuruError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidInputError,
+    grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
+}
+
+
+def open_channel(address: str, settings: ClientSettings) -> grpc.Channel:
+    """Prepare a connection, which the first call opens.
+
+    Args:
+        address: `HOST:PORT`, an IPv6 host in brackets.
+        settings: How the connection is secured and how soon it is tried again.
+
+    Raises:
+        BadSettingError: If the address is no such text, or a file of the TLS settings cannot be
+            read.
+    """
+    host, colon, port = address.rpartition(":")
+    if not (host and colon and port.isdecimal() and 1 <= int(port) <= 65535):  # noqa: PLR2004  # TCP
+        raise BadSettingError(f"server address {address!r} must be HOST:PORT")
+    first_ms, most_ms = (int(1000 * s) for s in (settings.first_backoff_s, settings.max_backoff_s))
+    options: list[tuple[str, str | int]] = [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.enable_retries", 0),  # `Caller` retries; two layers would multiply the tries
+        ("grpc.use_local_subchannel_pool", 1),  # no other channel's waits before reconnecting
+        ("grpc.initial_reconnect_backoff_ms", min(first_ms, most_ms)),
+        ("grpc.max_reconnect_backoff_ms", most_ms),
+    ]
+    if not settings.tls.wanted:
+        return grpc.insecure_channel(address, options)
+    if settings.tls.authority:
+        options.append(("grpc.ssl_target_name_override", settings.tls.authority))
+    return grpc.secure_channel(address, _credentials(settings.tls), options)
+
+
+def backoffs(settings: ClientSettings, generator: np.random.Generator) -> Iterator[float]:
+    """Give the seconds to wait before each further try, varied lest clients march in step."""
+    wait_s = settings.first_backoff_s
+    for _ in range(settings.attempts - 1):
+        yield min(wait_s, settings.max_backoff_s) * generator.uniform(1 - _SPREAD, 1 + _SPREAD)
+        wait_s *= 2
+
+
+class Caller:
+    """Makes calls to one server; gRPC's exceptions end here."""
+
+    def __init__(
+        self,
+        address: str,
+        settings: ClientSettings,
+        *,
+        answers: Callable[[float], bool],
+    ) -> None:
+        """Make a caller that has called nothing yet.
+
+        Args:
+            address: The server's, for messages.
+            settings: How often and how long to try.
+            answers: Asked with some seconds when a call found the server unavailable: does
+                anything there answer at all? It tells a server that is not ready from none.
+        """
+        self._address = address
+        self._settings = settings
+        self._answers = answers
+        self._generator = np.random.default_rng()
+
+    def call(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[Q, A]",
+        request: Q,
+        *,
+        name: str,
+        deadline_s: float | None,
+    ) -> A:
+        """Make one call, again while the server is unavailable and time and tries are left.
+
+        Args:
+            method: The stub's method.
+            request: Its message.
+            name: The method's name, for messages.
+            deadline_s: Seconds in all; None takes that of the settings.
+
+        Raises:
+            InvalidInputError: If the server refused the request, or it is too large.
+            NotFoundError: If the request names something the server does not have.
+            OverloadedError: If the server holds as many calls as it may.
+            NotReadyError: If the server is there but has no release loaded, or is draining.
+            RemoteError: If no server answers, or not in time, or it failed.
+        """
+        within_s = self._settings.deadline_s if deadline_s is None else deadline_s
+        end_s = time.monotonic() + within_s
+        waits = backoffs(self._settings, self._generator)
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return method(request, timeout=max(end_s - time.monotonic(), _SHORTEST_S))
+            except grpc.RpcError as error:
+                code, details = error.code(), error.details() or ""
+            if code is not grpc.StatusCode.UNAVAILABLE:
+                raise self._failure(code, details, name, within_s)
+            wait_s = next(waits, None)
+            if wait_s is None or time.monotonic() + wait_s >= end_s:
+                raise self._unavailable(details, name, tries)
+            time.sleep(wait_s)
+
+    def _failure(
+        self, code: grpc.StatusCode, details: str, name: str, within_s: float
+    ) -> RecGuruError:
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return RemoteError(f"{self._address} did not answer {name} within {within_s:g} s")
+        if _TOO_LARGE_FOR_SERVER in details:
+            return InvalidInputError(f"{name}: the request is larger than {self._address} accepts")
+        if _TOO_LARGE_FOR_CLIENT in details:
+            most = self._settings.max_message_bytes
+            return RemoteError(
+                f"the answer to {name} is larger than {most} bytes; raise max_message_bytes"
+            )
+        kind = _FAILURES.get(code)
+        if kind is not None:
+            return kind(details)
+        return RemoteError(f"{self._address} failed to answer {name}: {code.name}: {details}")
+
+    def _unavailable(self, details: str, name: str, tries: int) -> RecGuruError:
+        if self._answers(self._settings.first_backoff_s):
+            return NotReadyError(f"{self._address} is not ready to answer {name}: {details}")
+        times = "once" if tries == 1 else f"{tries} times"
+        return RemoteError(
+            f"no server answers at {self._address}, tried {times}; is it running? ({details})"
+        )
+
+
+def _credentials(tls: TlsSettings) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
+        root_certificates=_read(tls.ca),
+        private_key=_read(tls.key),
+        certificate_chain=_read(tls.certificate),
+    )
+
+
+def _read(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadSettingError(f"TLS file {path}: {error.strerror}") from None

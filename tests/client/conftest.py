@@ -1,0 +1,53 @@
+"""A release of the tiny bundle, and a server process that serves it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client.client import RecommenderClient
+from indexer.build import build
+from indexer.spec import IndexSettings
+from model.bundle import Bundle
+from model.console import progress
+from tests.client.commands import Command
+from tests.client.serving import server_process
+
+
+@pytest.fixture(scope="session")
+def release_root(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a release root whose release has the candidate set `first` in each domain."""
+    folder = tmp_path_factory.mktemp("client")
+    bundle = Bundle.read(tiny_bundle)
+    chosen = folder / "first.txt"
+    items = [item for domain in bundle.domains for item in domain.vocabulary.ids[:5]]
+    chosen.write_text("".join(f"{item}\n" for item in items), encoding="utf-8")
+    with progress("index", 4) as advance:
+        build(
+            bundle,
+            folder / "releases",
+            settings=IndexSettings(device="cpu"),
+            candidates={"first": chosen},
+            advance=advance,
+        )
+    return folder / "releases"
+
+
+@pytest.fixture(scope="session")
+def address(release_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve the release by the real command, in a process of its own."""
+    with server_process(release_root, tmp_path_factory.mktemp("serve")) as address:
+        yield address
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[RecommenderClient]:
+    """Connect to that server."""
+    with RecommenderClient(address) as connected:
+        yield connected
+
+
+@pytest.fixture
+def recguru(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run `recguru` command lines."""
+    return Command(monkeypatch, capsys)

@@ -1,0 +1,166 @@
+"""Which failures are tried again, how long, and what is said in the end."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from client.calls import backoffs
+from client.client import RecommenderClient
+from client.settings import ClientSettings
+from client.wire import SERVICE
+from model.errors import (
+    InvalidInputError,
+    NotFoundError,
+    NotReadyError,
+    OverloadedError,
+    RecGuruError,
+    RemoteError,
+)
+from tests.client.serving import HOST, free_port, server_in_thread
+
+QUICK = ClientSettings(attempts=4, first_backoff_s=0.02, max_backoff_s=0.05)
+
+
+@contextmanager
+def failing(code: grpc.StatusCode) -> Iterator[tuple[list[bytes], str]]:
+    """Serve `GetRelease` with one status for every call; give the calls so far and the address."""
+    calls: list[bytes] = []
+
+    def fail(request: bytes, context: grpc.ServicerContext) -> bytes:
+        calls.append(request)
+        context.abort(code, "scripted")
+
+    handlers = {"GetRelease": grpc.unary_unary_rpc_method_handler(fail)}
+    with listening(grpc.method_handlers_generic_handler(SERVICE, handlers)) as address:
+        yield calls, address
+
+
+@contextmanager
+def listening(*handlers: "grpc.GenericRpcHandler[bytes, bytes]") -> Iterator[str]:
+    """Run a gRPC server that knows these calls alone; give its address."""
+    with ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool, list(handlers))
+        port = server.add_insecure_port(f"{HOST}:0")
+        server.start()
+        yield f"{HOST}:{port}"
+        server.stop(None).wait(5)
+
+
+def test_backoffs_double_up_to_the_longest_and_vary_by_a_fifth() -> None:
+    settings = ClientSettings(attempts=6, first_backoff_s=0.1, max_backoff_s=0.5)
+
+    runs = np.array([list(backoffs(settings, np.random.default_rng(seed))) for seed in range(500)])
+
+    nominal = np.array([0.1, 0.2, 0.4, 0.5, 0.5])
+    assert runs.shape == (500, 5)
+    assert (np.abs(runs / nominal - 1) <= 0.2).all()
+    assert np.allclose(runs.mean(axis=0), nominal, rtol=0.02)
+    assert runs.std(axis=0) == pytest.approx(nominal * 0.4 / 12**0.5, rel=0.1)
+
+
+def test_a_server_that_comes_up_meanwhile_answers(release_root: Path) -> None:
+    port = free_port()
+    settings = ClientSettings(attempts=100, first_backoff_s=0.05, max_backoff_s=0.2)
+    outcome: list[object] = []
+
+    with RecommenderClient(f"{HOST}:{port}", settings) as client:
+        caller = threading.Thread(target=lambda: outcome.append(client.get_release()))
+        caller.start()
+        time.sleep(0.4)
+        assert not outcome
+        with server_in_thread(release_root, port=port):
+            caller.join(20)
+    assert len(outcome) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "calls"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, NotReadyError, 4),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, OverloadedError, 1),
+        (grpc.StatusCode.INVALID_ARGUMENT, InvalidInputError, 1),
+        (grpc.StatusCode.NOT_FOUND, NotFoundError, 1),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, RemoteError, 1),
+        (grpc.StatusCode.INTERNAL, RemoteError, 1),
+    ],
+)
+def test_only_an_unavailable_server_is_asked_again(
+    code: grpc.StatusCode, kind: type[RecGuruError], calls: int
+) -> None:
+    with (
+        failing(code) as (made, address),
+        RecommenderClient(address, QUICK) as client,
+        pytest.raises(RecGuruError) as failed,
+    ):
+        client.get_release()
+
+    assert type(failed.value) is kind
+    assert len(made) == calls
+
+
+def test_an_unforeseen_failure_names_server_call_and_status() -> None:
+    with (
+        failing(grpc.StatusCode.INTERNAL) as (_, address),
+        RecommenderClient(address) as client,
+        pytest.raises(RemoteError) as failed,
+    ):
+        client.get_release()
+
+    assert str(failed.value) == f"{address} failed to answer GetRelease: INTERNAL: scripted"
+
+
+def test_where_nothing_listens_the_message_says_how_often_it_was_tried() -> None:
+    address = f"{HOST}:{free_port()}"
+
+    with RecommenderClient(address, QUICK) as client:
+        with pytest.raises(RemoteError, match=rf"^no server answers at {address}, tried 4 times; "):
+            client.get_release()
+        with pytest.raises(RemoteError, match=rf"^no server answers at {address}, tried once; "):
+            client.is_serving()
+
+
+def test_the_deadline_ends_the_tries() -> None:
+    settings = ClientSettings(attempts=100, first_backoff_s=0.05, max_backoff_s=0.1)
+    began_s = time.monotonic()
+
+    with (
+        RecommenderClient(f"{HOST}:{free_port()}", settings) as client,
+        pytest.raises(RemoteError, match="no server answers"),
+    ):
+        client.get_release(deadline_s=0.5)
+
+    assert 0.2 < time.monotonic() - began_s < 2
+
+
+def test_a_server_that_accepts_and_never_answers_runs_into_the_deadline() -> None:
+    with socket.socket() as silent:
+        silent.bind((HOST, 0))
+        silent.listen()
+        address = f"{HOST}:{silent.getsockname()[1]}"
+        began_s = time.monotonic()
+        with RecommenderClient(address) as client, pytest.raises(RemoteError) as late:
+            client.get_release(deadline_s=0.3)
+
+    assert str(late.value) == f"{address} did not answer GetRelease within 0.3 s"
+    assert 0.25 < time.monotonic() - began_s < 2
+
+
+def test_a_server_that_has_no_recommender_says_so() -> None:
+    with (
+        listening() as address,
+        RecommenderClient(address) as client,
+        pytest.raises(RemoteError) as refused,
+    ):
+        client.get_release()
+
+    assert str(refused.value) == (
+        f"{address} failed to answer GetRelease: UNIMPLEMENTED: Method not found!"
+    )

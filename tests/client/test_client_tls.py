@@ -1,0 +1,179 @@
+"""Encryption, with certificates made for the test and the real service behind them."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+
+from client.client import RecommenderClient
+from client.settings import ClientSettings, TlsSettings
+from indexer.publish import latest
+from model.errors import BadSettingError, RemoteError
+from model.settings import load_settings
+from server.engine import Engine
+from server.releases import Current
+from tests.client.commands import Command
+from tests.client.serving import service_in_thread
+
+SERVER_NAME = "recommender.test"
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A certificate authority of this test."""
+
+    folder: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> "Authority":
+        """Make its key and certificate."""
+        folder.mkdir()
+        authority = cls(folder)
+        authority._openssl(
+            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test authority",
+        )  # fmt: skip
+        return authority
+
+    @property
+    def ca(self) -> Path:
+        """Its certificate."""
+        return self.folder / "ca.pem"
+
+    def sign(self, name: str) -> tuple[Path, Path]:
+        """Make a key and a certificate for a name; return certificate and key."""
+        extensions = self.folder / f"{name}.ext"
+        extensions.write_text(f"subjectAltName=DNS:{name}\n", encoding="utf-8")
+        self._openssl(
+            "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}",
+        )  # fmt: skip
+        self._openssl(
+            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "2",
+            "-CAcreateserial", "-extfile", extensions.name, "-out", f"{name}.pem",
+        )  # fmt: skip
+        return self.folder / f"{name}.pem", self.folder / f"{name}.key"
+
+    def _openssl(self, *arguments: str) -> None:
+        program = shutil.which("openssl")
+        if program is None:
+            pytest.skip("openssl is not installed; it makes the certificates")
+        subprocess.run(
+            [program, *arguments], cwd=self.folder, check=True, capture_output=True, timeout=30
+        )
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.make(tmp_path_factory.mktemp("tls") / "good")
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.make(tmp_path_factory.mktemp("tls") / "stranger")
+
+
+@pytest.fixture(scope="module")
+def secured(release_root: Path, authority: Authority) -> Iterator[str]:
+    """Serve with a certificate for `SERVER_NAME`, to clients that have one themselves."""
+    current = Current()
+    current.swap(Engine.load(latest(release_root), device="cpu"))
+    certificate, key = authority.sign(SERVER_NAME)
+    credentials = grpc.ssl_server_credentials(
+        [(key.read_bytes(), certificate.read_bytes())],
+        root_certificates=authority.ca.read_bytes(),
+        require_client_auth=True,
+    )
+    with service_in_thread(current, credentials=credentials) as address:
+        yield address
+
+
+def connect(address: str, **tls: object) -> RecommenderClient:
+    settings = ClientSettings(attempts=2, first_backoff_s=0.05, tls=TlsSettings.model_validate(tls))
+    return RecommenderClient(address, settings)
+
+
+def test_authority_certificate_and_name_together_open_the_connection(
+    secured: str, authority: Authority
+) -> None:
+    certificate, key = authority.sign("a-client")
+
+    with connect(
+        secured, ca=authority.ca, certificate=certificate, key=key, authority=SERVER_NAME
+    ) as client:
+        assert client.get_release().dimension == 16
+
+
+def test_the_flags_of_a_command_open_the_connection(
+    recguru: Command, secured: str, authority: Authority
+) -> None:
+    certificate, key = authority.sign("a-client")
+
+    done = recguru(
+        "recommend", "--server", secured, "--domain", "books", "--tls-ca", authority.ca,
+        "--tls-certificate", certificate, "--tls-key", key, "--tls-authority", SERVER_NAME,
+    )  # fmt: skip
+
+    assert done.code == 0, done.errors
+    assert "basis POPULARITY" in done.output
+
+
+def test_a_server_that_a_stranger_vouches_for_is_not_trusted(
+    secured: str, authority: Authority, stranger: Authority
+) -> None:
+    certificate, key = authority.sign("a-client")
+
+    with (
+        connect(
+            secured, ca=stranger.ca, certificate=certificate, key=key, authority=SERVER_NAME
+        ) as client,
+        pytest.raises(RemoteError, match="CERTIFICATE_VERIFY_FAILED"),
+    ):
+        client.get_release()
+
+
+def test_a_certificate_for_another_name_is_not_trusted(secured: str, authority: Authority) -> None:
+    certificate, key = authority.sign("a-client")
+
+    with (
+        connect(
+            secured, ca=authority.ca, certificate=certificate, key=key, authority="other.test"
+        ) as client,
+        pytest.raises(RemoteError, match="Hostname Verification Check failed"),
+    ):
+        client.get_release()
+
+
+def test_a_client_without_certificate_is_turned_away(secured: str, authority: Authority) -> None:
+    with (
+        connect(secured, ca=authority.ca, authority=SERVER_NAME) as client,
+        pytest.raises(RemoteError, match=f"^no server answers at {secured}, tried 2 times"),
+    ):
+        client.get_release()
+
+
+def test_a_plain_connection_to_an_encrypted_port_fails(secured: str) -> None:
+    with connect(secured) as client, pytest.raises(RemoteError, match="no server answers"):
+        client.get_release()
+
+
+def test_a_certificate_needs_its_key() -> None:
+    with pytest.raises(BadSettingError) as refused:
+        load_settings(ClientSettings, table="client", flags={"tls": {"certificate": "mine.pem"}})
+
+    assert str(refused.value).startswith(
+        "setting client.tls: Value error, certificate and key go together; give both or neither"
+    )
+
+
+def test_a_tls_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "ca.pem"
+
+    with pytest.raises(BadSettingError) as refused:
+        connect("localhost:1", ca=missing)
+
+    assert str(refused.value) == f"TLS file {missing}: No such file or directory"
