@@ -28,6 +28,8 @@ from model.errors import BadDataError, RecGuruError
 MARKER = ".recguru-demo"
 """Lies in every folder the demo made: only those may be emptied."""
 
+_SIZES = ("--users", "1000", "--users", "800", "--items", "400", "--items", "300")
+_SETTINGS = Path(__file__).with_suffix(".toml")
 _COMMAND = (sys.executable, "-m", "recguru_cli")
 _SEQUENCES = ".sequences.tsv"
 _DOMAINS = 2
@@ -74,10 +76,12 @@ def run(out: Path, data: Path | None) -> None:
     """
     claim(out)
     logs, dataset = data or out / "logs", out / "dataset"
+    quick: tuple[object, ...] = ()
     if data is None:
-        command("data", "simulate", "--seed", "1", "--out", logs)
+        command("data", "simulate", *_SIZES, "--seed", "1", "--out", logs)
+        quick = ("--config", _SETTINGS)
     command("data", "prepare", *log_options(logs), "--format", "sequences", "--out", dataset)
-    command("train", "--data", dataset, "--out", out / "run", "--seed", "1")
+    command("train", "--data", dataset, "--out", out / "run", "--seed", "1", *quick)
     command("indexer", "build", "--bundle", out / "run/bundle", "--out", out / "releases")
     with serving(out) as address:
         served = ("--server", address, "--data", dataset)

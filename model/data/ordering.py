@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from model.data.log import Log, Mask, Places, Times
 
 Hashes = NDArray[np.uint64]
+"""Also keys to sort by."""
 
 _KEY_BITS = 64
+_HALF = np.uint64(32)
 # The odd constants of SplitMix64; any odd numbers without structure serve.
 _STEP, _FIRST, _SECOND = (
     np.uint64(constant) for constant in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -36,9 +38,9 @@ def sort(log: Log, *, seed: int, stated: bool) -> None:
     if not stated and log.time is not None:
         tied, runs = _ties(log.user, log.time)
         if len(tied):
-            keys = _tie_keys(log, log.time[tied], tied, seed)
+            runs |= _tie_keys(log, log.time[tied], tied, seed) >> _HALF
             order = np.arange(len(log))
-            order[tied] = tied[np.lexsort((log.item[tied], keys, runs))]
+            order[tied] = tied[np.lexsort((log.item[tied], runs))]
             log.select(order)
 
 
@@ -47,9 +49,9 @@ def repeated_events(log: Log) -> Mask:
     repeated = np.zeros(len(log), np.bool_)
     if log.time is not None:
         tied, runs = _ties(log.user, log.time)
-        order = np.lexsort((log.item[tied], runs))
-        item, run = log.item[tied][order], runs[order]
-        again = (item[1:] == item[:-1]) & (run[1:] == run[:-1])
+        runs |= log.item[tied]
+        order = np.argsort(runs, kind="stable")
+        again = runs[order[1:]] == runs[order[:-1]]
         repeated[tied[order[1:][again]]] = True
     return repeated
 
@@ -82,8 +84,12 @@ def _order(log: Log) -> NDArray[np.intp]:
     return np.argsort(key, kind="stable")
 
 
-def _ties(user: Places, time: Times) -> tuple[NDArray[np.intp], Places]:
-    """Find the ties among sorted users and times, (n,): their places, (t,), and runs, (t,)."""
+def _ties(user: Places, time: Times) -> tuple[NDArray[np.intp], Hashes]:
+    """Find the ties among sorted users and times, (n,), and the runs of equal ones they are in.
+
+    Returns:
+        Their places, (t,), and the number of each one's run in the upper half of 64 bits, (t,).
+    """
     same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
     tied = np.zeros(len(user), np.bool_)
     tied[1:] = same
@@ -91,7 +97,7 @@ def _ties(user: Places, time: Times) -> tuple[NDArray[np.intp], Places]:
     starts = tied.copy()
     starts[1:] &= ~same
     places = np.flatnonzero(tied)
-    return places, np.cumsum(starts[places], dtype=np.uint32)
+    return places, np.cumsum(starts[places], dtype=np.uint64) << _HALF
 
 
 def _tie_keys(log: Log, times: Times, tied: NDArray[np.intp], seed: int) -> Hashes:
@@ -102,8 +108,11 @@ def _tie_keys(log: Log, times: Times, tied: NDArray[np.intp], seed: int) -> Hash
 
 
 def _hashes_at(ids: pl.Series, places: Places, seed: int) -> Hashes:
-    used, inverse = np.unique(places, return_inverse=True)
-    return hashes(ids.gather(used), seed)[inverse]
+    used = np.zeros(len(ids), np.bool_)
+    used[places] = True
+    of_ids = np.zeros(len(ids), np.uint64)
+    of_ids[used] = hashes(ids.filter(used), seed)
+    return of_ids[places]
 
 
 def _mixed(key: Hashes) -> Hashes:
