@@ -1,0 +1,133 @@
+"""`recguru train` as a user types it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.bundle import Bundle
+from model.inference import BundleScorer
+from model.training.loop import train
+from model.training.settings import TrainSettings
+
+ROOT = Path(__file__).parents[3]
+WAIT_S = 120
+CONFIG = """
+[train]
+checkpoint_steps = 5
+[train.network]
+width = 8
+heads = 1
+layers = 1
+feed_forward = 8
+max_history = 6
+recent = 6
+[train.pre_training]
+epochs = 1
+[train.adversarial]
+steps = 2
+[train.fine_tuning]
+epochs = 1
+"""
+
+
+def recguru(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "recguru_cli", "train", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+
+
+def test_a_training_prints_its_figures_and_leaves_a_bundle(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "recguru.toml"
+    config.write_text(CONFIG)
+    run = tmp_path / "run"
+    done = recguru("--data", tiny_dataset, "--out", run, "--config", config, "--seed", 3, "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    bundle = Bundle.read(run / "bundle")
+    assert figures["digest"] == bundle.digest
+    assert figures["fine-tuning/films"]["steps"] == 1  # 50 users, 128 a step
+    assert "pre-training 100 %" in done.stderr
+    assert json.loads((run / "settings.json").read_text())["settings"]["seed"] == 3
+    assert (run / "training.png").exists()
+    BundleScorer(bundle).scores("books", [{}])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (
+            ["--data", "nowhere"],
+            {},
+            "error: nowhere is not a recguru-dataset: there is no manifest",
+        ),
+        (
+            ["--data", "DATASET", "--config", "absent.toml"],
+            {},
+            "error: config file absent.toml: No such file or directory",
+        ),
+        (
+            ["--data", "DATASET"],
+            {"RECGURU_TRAIN_NETWORK__WIDTH": "1"},
+            "error: setting train.network.width: Input should be greater than or equal to 2",
+        ),
+        (
+            ["--data", "DATASET"],
+            {"RECGURU_TRAIN_NETWORK__HEADS": "3"},
+            "error: setting train.network: Value error, width 64 must be a multiple of heads 3",
+        ),
+        (["--data", "DATASET", "--device", "tpu"], {}, "error: device 'tpu' is unknown; choose"),
+    ],
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(
+    tiny_dataset: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    environment: dict[str, str],
+    message: str,
+) -> None:
+    given = [str(tiny_dataset) if each == "DATASET" else each for each in arguments]
+    done = recguru(*given, "--out", tmp_path / "run", **environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gpu_that_is_not_there_is_said(tiny_dataset: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = recguru("--data", tiny_dataset, "--out", tmp_path / "run", "--device", "cuda")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: device cuda was asked for, but torch sees no GPU; use --device cpu or auto\n"
+    )
+
+
+def test_a_missing_flag_is_wrong_usage() -> None:
+    done = recguru("--out", "run")
+    assert done.returncode == 2
+    assert "Missing option '--data'" in done.stderr
+
+
+@pytest.mark.gpu
+def test_the_three_phases_train_on_a_gpu(
+    tiny_dataset: Path, tmp_path: Path, quick: TrainSettings
+) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no GPU")
+    trained = train(tiny_dataset, tmp_path / "run", quick, device="cuda")
+    scores = BundleScorer(Bundle.read(trained.bundle)).scores("films", [{}])
+    assert scores.shape == (1, 301)
