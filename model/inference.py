@@ -19,6 +19,7 @@ from model.data.batches import pad_lists
 from model.data.vocabulary import Rows
 from model.device import resolve_device
 from model.errors import BadArtifactError, NotFoundError
+from model.evaluation.protocol import Users
 from model.files import MANIFEST
 from model.networks.autoencoder import module_key
 from model.networks.settings import NetworkSettings
@@ -158,7 +159,9 @@ class BundleScorer:
         self._bundle = bundle
         self._inference = Inference.load(bundle, device=device)
 
-    def scores(self, domain: str, histories: Sequence[Mapping[str, Rows]]) -> Floats:
+    def scores(
+        self, domain: str, histories: Sequence[Mapping[str, Rows]], users: Users | None = None
+    ) -> Floats:
         """Score all items for a batch of users -> (B, V + 1); column 0 is padding."""
         tables = self._bundle.domain(domain)
         encoded = self._inference.encode(domain, histories)

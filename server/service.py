@@ -78,8 +78,8 @@ class RecommenderService(pb_grpc.RecommenderServicer):
 
     async def GetRelease(  # noqa: N802  # the contract's name
         self,
-        request: pb.GetReleaseRequest,  # noqa: ARG002  # the contract's signature
-        context: Context,  # noqa: ARG002
+        request: pb.GetReleaseRequest,  # the contract's signature
+        context: Context,
     ) -> pb.GetReleaseResponse:
         """Say what is loaded."""
         return wire.release_to_proto(self._current.engine.info)

@@ -18,7 +18,7 @@ from model.bundle import Floats
 from model.data.dataset import Dataset, DomainData, Sequences
 from model.data.vocabulary import Rows
 from model.errors import BadSettingError, NotFoundError
-from model.evaluation.protocol import History
+from model.evaluation.protocol import History, Users
 
 Places = NDArray[np.int64]
 
@@ -63,7 +63,9 @@ class Cooccurrence:
         likeness = {domain.name: cosine_likeness(domain) for domain in dataset.domains}
         return cls(likeness, decay=decay)
 
-    def scores(self, domain: str, histories: Sequence[History]) -> Floats:
+    def scores(
+        self, domain: str, histories: Sequence[History], users: Users | None = None
+    ) -> Floats:
         """Score every item for each user -> (B, V + 1); only the domain's own history matters.
 
         Raises:
@@ -79,8 +81,8 @@ class Cooccurrence:
         counts = likeness.ends[own.rows] - begins
         entries = _ranges(begins, counts)
         size = len(likeness.ends)
-        users = np.repeat(np.arange(len(own)), own.lengths)
-        cells = np.repeat(users * size, counts) + likeness.columns[entries]
+        askers = np.repeat(np.arange(len(own)), own.lengths)
+        cells = np.repeat(askers * size, counts) + likeness.columns[entries]
         worth = likeness.cosines[entries] * np.repeat(self._decay**ages, counts)
         totals = np.bincount(cells, worth, len(own) * size)
         return totals.reshape(len(own), size).astype(np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 from model.bundle import Floats
 from model.data.dataset import Dataset, DomainData
 from model.errors import NotFoundError
-from model.evaluation.protocol import History
+from model.evaluation.protocol import History, Users
 
 
 class Popularity:
@@ -25,7 +25,9 @@ class Popularity:
         """Count the training rows of both domains."""
         return cls({domain.name: popularity_shares(domain) for domain in dataset.domains})
 
-    def scores(self, domain: str, histories: Sequence[History]) -> Floats:
+    def scores(
+        self, domain: str, histories: Sequence[History], users: Users | None = None
+    ) -> Floats:
         """Score every item for each user -> (B, V + 1); histories do not matter.
 
         Raises:

@@ -20,11 +20,16 @@ from model.data.dataset import Dataset, DomainData, Sequences
 from model.data.vocabulary import Rows
 from model.evaluation.negatives import draw_negatives, negative_weights
 
+Places = NDArray[np.int64]
+
 History = Mapping[str, Rows]
 """A user's known rows by domain name, oldest first; a domain without any may be left out."""
 
+Users = Mapping[str, Places]
+"""By domain name, where each of B users stands among the users of the dataset, (B,); -1 where the
+user is not known there."""
+
 Split = Literal["validation", "test"]
-Places = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 BATCH = 64
@@ -38,10 +43,19 @@ SHORT = 3
 
 
 class Scorer(Protocol):
-    """Anything that can rank the items of a domain for users it knows only by their histories."""
+    """Anything that can rank the items of a domain for users with these histories."""
 
-    def scores(self, domain: str, histories: Sequence[History]) -> Floats:
-        """Score every item for each of B users -> (B, V + 1); column 0, padding, is ignored."""
+    def scores(
+        self, domain: str, histories: Sequence[History], users: Users | None = None
+    ) -> Floats:
+        """Score every item for each of B users -> (B, V + 1); column 0, padding, is ignored.
+
+        Args:
+            domain: The domain whose items are ranked.
+            histories: What is known of each user.
+            users: Who they are, for a system that has learned something of each user by name; one
+                that knows users by their histories alone, or none at all, passes over it.
+        """
         ...
 
 
@@ -73,6 +87,8 @@ class Questions:
     """What may be known of each user of the domain, U lists."""
     known_elsewhere: Sequences
     """What may be known of each user of the other domain."""
+    cold: bool = False
+    """Whether the histories in the target domain are hidden from who answers."""
 
     def __len__(self) -> int:
         return len(self.users)
@@ -84,11 +100,21 @@ class Questions:
 
     def history(self, place: int) -> dict[str, Rows]:
         """Return what may be known when question `place` is answered."""
-        history = {self.domain: self.known[int(self.users[place])]}
+        history: dict[str, Rows] = {}
+        if not self.cold:
+            history[self.domain] = self.known[int(self.users[place])]
         partner = int(self.partners[place])
         if partner >= 0:
             history[self.other_domain] = self.known_elsewhere[partner]
         return history
+
+    def users_at(self, places: range) -> Users:
+        """Say who asks the questions at some places."""
+        own, elsewhere = self.users[list(places)], self.partners[list(places)]
+        return {
+            self.domain: np.full_like(own, -1) if self.cold else own,
+            self.other_domain: elsewhere,
+        }
 
     def batches(self, size: int = BATCH) -> Iterator[range]:
         """Give the places of the questions in order, `size` at a time."""
@@ -96,7 +122,9 @@ class Questions:
             yield range(first, min(first + size, len(self)))
 
 
-def questions(dataset: Dataset, domain: str, *, split: Split = "test", seed: int = 0) -> Questions:
+def questions(
+    dataset: Dataset, domain: str, *, split: Split = "test", seed: int = 0, cold: bool = False
+) -> Questions:
     """Ask for the held-out row of every user of a domain who has one.
 
     The negatives depend on the dataset, the domain and the seed alone: a user has the same in both
@@ -107,6 +135,9 @@ def questions(dataset: Dataset, domain: str, *, split: Split = "test", seed: int
         domain: The target domain.
         split: Which of the two held-out rows is asked for. Models are selected on `validation`.
         seed: What the negatives are drawn with.
+        cold: Ask of shared users alone, and hide their history in the target domain: what is left
+            is how well a user is served who is new to it. Ranked like any other question, the
+            user's earlier items excluded.
 
     Raises:
         NotFoundError: If the dataset has no such domain.
@@ -122,10 +153,12 @@ def questions(dataset: Dataset, domain: str, *, split: Split = "test", seed: int
         np.random.default_rng([seed, 0 if first else 1]),
     )
     known = _known(own, split)
-    order = np.argsort(known.lengths[users], kind="stable")
-    users = users[order]
     partners = np.full(len(own.users), -1, np.int64)
     partners[dataset.shared[:, 0 if first else 1]] = dataset.shared[:, 1 if first else 0]
+    order = np.argsort(known.lengths[users], kind="stable")
+    if cold:
+        order = order[partners[users[order]] >= 0]
+    users = users[order]
     from_end = 1 if split == "test" else 2
     return Questions(
         domain=domain,
@@ -140,6 +173,7 @@ def questions(dataset: Dataset, domain: str, *, split: Split = "test", seed: int
         short=own.training().lengths[users] <= SHORT,
         known=known,
         known_elsewhere=_known(other, split),
+        cold=cold,
     )
 
 

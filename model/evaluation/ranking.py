@@ -45,7 +45,8 @@ def rank_in_process(
     sampled = np.zeros(len(questions), np.int64)
     for places in questions.batches(batch):
         rows = slice(places.start, places.stop)
-        scores = scorer.scores(questions.domain, [questions.history(place) for place in places])
+        histories = [questions.history(place) for place in places]
+        scores = scorer.scores(questions.domain, histories, questions.users_at(places))
         full[rows], sampled[rows] = _ranks(scores, questions, places)
         if advance is not None:
             advance(len(places))

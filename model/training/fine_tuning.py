@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from model.data.batches import Places
+from model.data.training_data import TrainingDomain
 from model.losses import bpr_loss, softmax_loss
-from model.training.context import Context, TrainingDomain
+from model.training.context import Context
 from model.training.draws import Draws
 from model.training.phases import Figures, optimise, plans_of
 from model.training.reconstruction import draw_negatives, start_step
 from model.training.selection import Selection
-from model.training.validation import Validation
+from model.training.validation import validation_of
 
 _ENCODED_TOGETHER = 512
 
@@ -45,7 +46,7 @@ class FineTuning:
         )
         self.selection: Selection | None = Selection(
             self._recommender,
-            Validation(context, domain).ndcg_at_10,
+            validation_of(context, domain.name),
             interval=max(self._plan.steps_per_epoch, self._settings.validation_steps),
             patience=self._settings.patience,
         )

@@ -8,12 +8,13 @@ import torch
 
 from model.console import Advance, progress
 from model.data.dataset import Dataset
+from model.data.training_data import TrainingData
 from model.device import resolve_device
 from model.errors import RecGuruError
 from model.files import canonical_json, write_bytes_atomically
 from model.networks.system import TrainingNetworks, initialise
 from model.training.checkpoint import Checkpoints, Progress
-from model.training.context import Context, TrainingData
+from model.training.context import Context
 from model.training.export import export_bundle
 from model.training.fine_tuning import FineTuning
 from model.training.health import Health, check_weights

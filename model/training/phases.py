@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from model.data.batches import Places
+from model.data.training_data import TrainingDomain
 from model.losses import (
     generator_loss,
     gradient_penalty,
     shared_user_loss,
     wasserstein_distance,
 )
-from model.training.context import Context, TrainingDomain
+from model.training.context import Context
 from model.training.draws import BatchPlan, Draws
 from model.training.reconstruction import autoencode, draw_negatives, start_step
 from model.training.selection import Selection

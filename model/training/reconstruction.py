@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from model.data.batches import Places, alike
+from model.data.training_data import TrainingDomain
 from model.losses import softmax_loss
 from model.networks.blocks import draw_dropout_from
-from model.training.context import Context, TrainingDomain
+from model.training.context import Context
 from model.training.draws import Draws
 
 

@@ -1,59 +1,42 @@
-"""What early stopping looks at: full-ranking NDCG@10 of the validation rows, never of a test row.
+"""The networks of a training as they stand, asked like any other system.
 
-Shapes: Q questions, B users in a batch, V items.
+Shapes: B users, V items.
 """
 
-import numpy as np
+from collections.abc import Callable, Sequence
 
 from model.bundle import Floats
-from model.data.batches import Places
-from model.data.vocabulary import Rows
+from model.evaluation.protocol import History, Users
+from model.evaluation.validation import Validation
 from model.inference import Inference
-from model.metrics import ndcg, rank_of_target
 from model.scoring import exact_scores
-from model.training.context import Context, TrainingDomain
-
-_BATCH = 256
+from model.training.context import Context
 
 
-class Validation:
-    """The validation questions of one domain: training rows of both in, the next row out."""
+class LiveScorer:
+    """Scores by the networks in training; they must be in evaluation mode."""
 
-    def __init__(self, context: Context, domain: TrainingDomain) -> None:
-        self._context = context
-        self._domain = domain
-        self._other = context.data.other_than(domain)
-        asked = np.flatnonzero(domain.validation)
-        by_length = np.argsort(domain.training.lengths[asked], kind="stable")
-        self._users = asked[by_length]  # users of like length share a batch: less padding
-        names = [each.name for each in context.data.domains]
-        self._inference = Inference(
-            context.networks.serving, names, context.settings.network, context.device
-        )
+    def __init__(self, context: Context) -> None:
+        names = [domain.name for domain in context.data.domains]
+        networks, settings = context.networks.serving, context.settings.network
+        self._networks = networks
+        self._inference = Inference(networks, names, settings, context.device)
 
-    def ndcg_at_10(self) -> float:
-        """Rank all items for each question; return the mean NDCG@10 between 0 and 1, 0 for none."""
-        self._context.networks.eval()
-        recommender = self._context.networks.serving.recommender(self._domain.name)
-        table: Floats = recommender.embedding.items.weight.detach().cpu().numpy()
-        ranks = [
-            self._ranks(self._users[first : first + _BATCH], table)
-            for first in range(0, len(self._users), _BATCH)
-        ]
-        return ndcg(np.concatenate(ranks), 10) if ranks else 0.0
+    def scores(
+        self, domain: str, histories: Sequence[History], users: Users | None = None
+    ) -> Floats:
+        """Score every item of a domain for each user -> (B, V + 1)."""
+        table = self._networks.recommender(domain).embedding.items.weight
+        encoded = self._inference.encode(domain, histories)
+        return exact_scores(table.detach().cpu().numpy(), encoded.preferences)
 
-    def _ranks(self, users: Places, table: Floats) -> Places:
-        histories = [self._history(int(user)) for user in users]
-        encoded = self._inference.encode(self._domain.name, histories)
-        scores = exact_scores(table, encoded.preferences)  # (B, V + 1)
-        lengths = [len(history[self._domain.name]) for history in histories]
-        seen = np.concatenate([history[self._domain.name] for history in histories])
-        scores[np.repeat(np.arange(len(users)), lengths), seen] = -np.inf
-        return rank_of_target(scores, self._domain.validation[users])
 
-    def _history(self, user: int) -> dict[str, Rows]:
-        history = {self._domain.name: self._domain.training[user]}
-        other = int(self._domain.other[user])
-        if other >= 0:
-            history[self._other.name] = self._other.training[other]
-        return history
+def validation_of(context: Context, domain: str) -> Callable[[], float]:
+    """Make the figure that a domain's fine-tuning is selected by: NDCG@10 between 0 and 1."""
+    validation, scorer = Validation(context.data, domain), LiveScorer(context)
+
+    def figure() -> float:
+        context.networks.eval()
+        return validation.ndcg_at_10(scorer)
+
+    return figure

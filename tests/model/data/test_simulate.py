@@ -16,7 +16,7 @@ from model.data.dataset import Dataset
 from model.data.simulate import SimulationSettings, simulate
 from model.data.simulate_titles import GENRES, series_titles
 from model.errors import RecGuruError
-from model.evaluation.protocol import History, Scorer, questions
+from model.evaluation.protocol import History, Scorer, Users, questions
 from model.evaluation.ranking import rank_in_process
 from model.files import digests_of
 from model.metrics import ndcg
@@ -215,7 +215,9 @@ class _Transitions:
                 np.add.at(table, (training[user][:-1], training[user][1:]), 1)
             self.tables[domain.name] = table
 
-    def scores(self, domain: str, histories: Sequence[History]) -> Floats:
+    def scores(
+        self, domain: str, histories: Sequence[History], users: Users | None = None
+    ) -> Floats:
         table: Floats = self.tables[domain]
         return table[[int(history[domain][-1]) for history in histories]]
 
@@ -234,7 +236,9 @@ class _TasteElsewhere:
         self.known = np.log(popularity_shares(dataset.domain(domain)) + 1e-6)
         self.mistaken = mistaken
 
-    def scores(self, domain: str, histories: Sequence[History]) -> Floats:
+    def scores(
+        self, domain: str, histories: Sequence[History], users: Users | None = None
+    ) -> Floats:
         tastes = np.zeros((len(histories), self.vectors[domain].shape[1]), np.float32)
         for user, history in enumerate(histories):
             if self.other in history:

@@ -154,3 +154,29 @@ def test_an_unknown_domain_is_refused_by_name(small: Dataset) -> None:
     message = "^domain 'games' is not in the dataset; it has books, films$"
     with pytest.raises(NotFoundError, match=message):
         questions(small, "games")
+
+
+def test_cold_questions_hide_the_history_of_shared_users_and_nothing_else(small: Dataset) -> None:
+    asked, cold = questions(small, "films"), questions(small, "films", cold=True)
+
+    assert asked.users.tolist() == [2, 0]  # dan, who is in films alone, then ann
+    assert cold.users.tolist() == [0]
+    assert _histories(cold) == [{"books": [1, 2, 3, 4, 5]}]
+    assert cold.targets.tolist() == [13]
+    assert (cold.negatives == asked.negatives[1:]).all()
+    assert cold.known[0].tolist() == [10, 11, 12]  # still passed over in the full ranking
+
+
+def test_who_asks_is_known_in_both_domains_unless_cold(small: Dataset) -> None:
+    asked, cold = questions(small, "films"), questions(small, "films", cold=True)
+
+    who = asked.users_at(range(2))
+    hidden = cold.users_at(range(1))
+    assert {name: places.tolist() for name, places in who.items()} == {
+        "films": [2, 0],
+        "books": [-1, 0],
+    }
+    assert {name: places.tolist() for name, places in hidden.items()} == {
+        "films": [-1],
+        "books": [0],
+    }

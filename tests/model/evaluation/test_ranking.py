@@ -9,7 +9,7 @@ from model.baselines.popularity import Popularity
 from model.bundle import Floats
 from model.data.dataset import Dataset
 from model.errors import BadArtifactError
-from model.evaluation.protocol import NEGATIVES, History, Questions, questions
+from model.evaluation.protocol import NEGATIVES, History, Questions, Users, questions
 from model.evaluation.ranking import rank_in_process
 from tests.model.dataset_making import dataset_of, random_dataset
 
@@ -21,7 +21,9 @@ class Fixed:
         self.table = table
         self.own = own
 
-    def scores(self, domain: str, histories: Sequence[History]) -> Floats:
+    def scores(
+        self, domain: str, histories: Sequence[History], users: Users | None = None
+    ) -> Floats:
         """Score the items of one domain."""
         scores = np.tile(self.table, (len(histories), 1))
         for user, history in enumerate(histories):
@@ -36,7 +38,9 @@ class Chance:
         self.items = items
         self.generator = np.random.default_rng(1)
 
-    def scores(self, domain: str, histories: Sequence[History]) -> Floats:  # noqa: ARG002  # the protocol's
+    def scores(
+        self, domain: str, histories: Sequence[History], users: Users | None = None
+    ) -> Floats:  # the protocol's
         """Score all items alike."""
         return self.generator.random((len(histories), self.items + 1), np.float32)
 
@@ -139,7 +143,9 @@ def test_the_scores_a_scorer_keeps_are_left_as_they_are(asked: Questions) -> Non
     class Keeper:
         kept = np.random.default_rng(6).random((64, asked.items + 1), np.float32)
 
-        def scores(self, domain: str, histories: Sequence[History]) -> Floats:  # noqa: ARG002  # the protocol's
+        def scores(
+            self, domain: str, histories: Sequence[History], users: Users | None = None
+        ) -> Floats:  # the protocol's
             return self.kept[: len(histories)]
 
     before = Keeper.kept.copy()

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from model.data.dataset import Dataset, DomainData, Sequences
+from model.data.training_data import TrainingData
 from model.data.vocabulary import StringTable, Vocabulary
 from model.networks.settings import NetworkSettings
 from model.networks.system import TrainingNetworks, initialise
-from model.training.context import Context, TrainingData
+from model.training.context import Context
 from model.training.settings import TrainSettings
 
 QUICK = TrainSettings.model_validate(

@@ -6,10 +6,11 @@ import torch
 
 from model.bundle import Floats
 from model.data.dataset import Dataset, DomainData, Sequences
+from model.data.training_data import TrainingData
 from model.data.vocabulary import Rows, StringTable
 from model.errors import BadDataError
 from model.inference import Inference
-from model.training.context import Context, TrainingData
+from model.training.context import Context
 from model.training.draws import BatchPlan, Draws
 from model.training.fine_tuning import FineTuning
 from model.training.phases import Adversarial, Phase, PreTraining

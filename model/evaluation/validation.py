@@ -1,0 +1,53 @@
+"""What early stopping looks at: full-ranking NDCG@10 of the validation rows, never of a test row.
+
+Shapes: Q questions, B users in a batch, V items.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from model.data.batches import Places
+from model.data.training_data import TrainingData
+from model.data.vocabulary import Rows
+from model.evaluation.protocol import Scorer, Users
+from model.metrics import ndcg, rank_of_target
+
+_BATCH = 256
+
+
+class Validation:
+    """The validation questions of one domain: training rows of both in, the next row out."""
+
+    def __init__(self, data: TrainingData, domain: str) -> None:
+        self._domain = next(each for each in data.domains if each.name == domain)
+        self._other = data.other_than(self._domain)
+        asked = np.flatnonzero(self._domain.validation)
+        by_length = np.argsort(self._domain.training.lengths[asked], kind="stable")
+        self._users = asked[by_length]  # users of like length share a batch: less padding
+
+    def ndcg_at_10(self, scorer: Scorer) -> float:
+        """Rank all items for each question; return the mean NDCG@10 between 0 and 1, 0 for none."""
+        ranks = [self._ranks(scorer, users) for users in self._batches()]
+        return ndcg(np.concatenate(ranks), 10) if ranks else 0.0
+
+    def _batches(self) -> Iterator[Places]:
+        for first in range(0, len(self._users), _BATCH):
+            yield self._users[first : first + _BATCH]
+
+    def _ranks(self, scorer: Scorer, users: Places) -> Places:
+        own, other = self._domain, self._other
+        histories = [self._history(int(user)) for user in users]
+        who: Users = {own.name: users, other.name: own.other[users]}
+        scores = np.array(scorer.scores(own.name, histories, who))  # (B, V + 1)
+        lengths = [len(history[own.name]) for history in histories]
+        seen = np.concatenate([history[own.name] for history in histories])
+        scores[np.repeat(np.arange(len(users)), lengths), seen] = -np.inf
+        return rank_of_target(scores, own.validation[users])
+
+    def _history(self, user: int) -> dict[str, Rows]:
+        history = {self._domain.name: self._domain.training[user]}
+        other = int(self._domain.other[user])
+        if other >= 0:
+            history[self._other.name] = self._other.training[other]
+        return history
