@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 
 from model.data.dataset import Sequences
-from model.training.start import NORM, WINDOW, item_vectors, near_pairs, positive_information
+from model.data.training_data import TrainingData
+from model.training.start import (
+    NORM,
+    WINDOW,
+    Pairs,
+    item_vectors,
+    joint_item_vectors,
+    near_pairs,
+    pairs_across,
+    positive_information,
+)
+from tests.model.dataset_making import dataset_of
 
 
 def two_worlds() -> Sequences:
@@ -16,6 +27,12 @@ def two_worlds() -> Sequences:
     return Sequences.of(
         [generator.integers(1, 11, 15).astype(np.int32) + 10 * (user % 2) for user in range(60)]
     )
+
+
+def as_counter(pairs: Pairs) -> Counter[tuple[int, int]]:
+    """Look pairs up by their items."""
+    items = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
+    return Counter(dict(zip(items, pairs.counts.tolist(), strict=True)))
 
 
 def test_pairs_are_counted_as_a_slow_loop_counts_them() -> None:
@@ -27,17 +44,14 @@ def test_pairs_are_counted_as_a_slow_loop_counts_them() -> None:
             if j - i <= WINDOW and rows[i] != rows[j]:
                 slow[rows[i], rows[j]] += 1
                 slow[rows[j], rows[i]] += 1
-    left, right, counts = near_pairs(sequences, 21)
-    fast = dict(zip(zip(left.tolist(), right.tolist(), strict=True), counts.tolist(), strict=True))
-    assert fast == slow
+    assert as_counter(near_pairs(sequences, 21)) == slow
 
 
 def test_information_is_that_of_the_definition() -> None:
-    left, right = np.array([1, 2, 1, 3]), np.array([2, 1, 3, 1])
-    counts = np.array([6, 6, 2, 2])
+    pairs = Pairs(np.array([1, 2, 1, 3]), np.array([2, 1, 3, 1]), np.array([6, 6, 2, 2]))
     by_hand = np.log((6 / 16) / ((8 / 16) * (6 / 16)))  # p(1, 2) = 6/16, p(1) = 8/16, p(2) = 6/16
-    assert positive_information(left, right, counts, 3)[0] == pytest.approx(by_hand)
-    assert (positive_information(left, right, counts, 3) >= 0).all()
+    assert positive_information(pairs, 3)[0] == pytest.approx(by_hand)
+    assert (positive_information(pairs, 3) >= 0).all()
 
 
 def test_items_of_one_world_are_closer_than_items_of_two() -> None:
@@ -51,9 +65,9 @@ def test_items_of_one_world_are_closer_than_items_of_two() -> None:
 
 def test_the_decomposition_agrees_with_a_dense_one() -> None:
     sequences = two_worlds()
-    left, right, counts = near_pairs(sequences, 21)
+    pairs = near_pairs(sequences, 21)
     dense = np.zeros((22, 22))
-    dense[left, right] = positive_information(left, right, counts, 21)
+    dense[pairs.left, pairs.right] = positive_information(pairs, 21)
     values, basis = np.linalg.eigh(dense)
     chosen = np.argsort(-np.abs(values))[:4]
     exact = basis[:, chosen] * np.sqrt(np.abs(values[chosen]))
@@ -75,3 +89,38 @@ def test_sequences_of_one_item_give_a_random_start() -> None:
     vectors = item_vectors(lonely, 2, 4, np.random.default_rng(5))
     assert np.isfinite(vectors).all()
     assert vectors[1:].any(axis=1).all()
+
+
+def test_items_that_only_shared_users_join_stand_together_across_domains() -> None:
+    generator = np.random.default_rng(6)
+    books, films = {}, {}
+    for user in range(120):
+        world = 10 * (user % 2)
+        books[f"u{user:03d}"] = (generator.integers(1, 11, 9) + world).tolist()
+        films[f"u{user:03d}"] = (generator.integers(1, 11, 7) + world).tolist()
+    data = TrainingData.of(dataset_of(books, films, items=(20, 25)))
+
+    first, second = joint_item_vectors(data, 8, generator)
+
+    assert first.shape == (21, 8)
+    assert second.shape == (26, 8)
+    assert not first[0].any()
+    assert not second[0].any()
+    likeness = first[1:21] @ second[1:21].T / NORM**2
+    same = (np.arange(20)[:, None] < 10) == (np.arange(20) < 10)
+    assert likeness[same].mean() > likeness[~same].mean() + 0.2
+
+
+def test_pairs_across_domains_are_those_of_the_last_rows_of_shared_users() -> None:
+    long = [1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4]  # two rows are held out: 1 is out of reach once
+    data = TrainingData.of(
+        dataset_of({"ann": long, "bob": [5, 6, 7]}, {"ann": [1, 2, 3, 3]}, items=(9, 3))
+    )
+    rows = long[: len(long) - 2][-WINDOW:]
+    slow: Counter[tuple[int, int]] = Counter()
+    for own in rows:
+        for other in (1, 2):
+            slow[own, 9 + other] += 1
+            slow[9 + other, own] += 1
+
+    assert as_counter(pairs_across(data)) == slow

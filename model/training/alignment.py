@@ -1,0 +1,168 @@
+"""How far the domains' GURs are one: measured with judges that training never sees.
+
+A fresh classifier is trained to name the domain of GURs and asked about users it has not met: near
+50 % it cannot, the domains look alike. And for a shared user the GUR of the one domain is looked up
+among the GURs of many shared users in the other: rank 1 is the user's own.
+
+Shapes: B users, D width, S shared users.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.data.batches import Places
+from model.data.training_data import TrainingDomain
+from model.training.context import Context
+
+USERS = 3000
+"""Most users of each domain that the classifier sees; 7 in 10 to learn from, the rest to judge."""
+LOOKED_UP = 800
+"""Most shared users among whom one is looked up."""
+_LEARNED_SHARE = 0.7
+_HIDDEN, _STEPS, _BATCH, _RATE = 128, 400, 256, 3e-3
+_TOGETHER = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """What the judges found."""
+
+    accuracy: float
+    """Share of held-out GURs whose domain a fresh classifier names; 0.5 is chance."""
+    shared_rank: float
+    """Median rank of a shared user's GUR of the other domain among those of `looked_up` users; 0
+    where no user is shared."""
+    looked_up: int
+    """Shared users looked up among each other."""
+    unseen_rank: float
+    """As `shared_rank`, for shared users whom no l2 penalty has tied; 0 for none."""
+    unseen_looked_up: int
+    """Users of `unseen_rank`."""
+
+    def figures(self) -> Mapping[str, float]:
+        """Spell it for records and summaries."""
+        return {
+            "domain_accuracy": self.accuracy,
+            "shared_rank": self.shared_rank,
+            "shared_looked_up": self.looked_up,
+            "unseen_rank": self.unseen_rank,
+            "unseen_looked_up": self.unseen_looked_up,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """GURs of users that are not shared, equally many of each domain."""
+
+    first: Tensor
+    """(B, D)."""
+    second: Tensor
+    """(B, D)."""
+
+
+def sample_gurs(context: Context, generator: np.random.Generator) -> Sample:
+    """Encode the training rows of users drawn from each domain; of all where none is unshared."""
+    first, second = context.data.domains
+    pools = [_unshared(domain) for domain in (first, second)]
+    count = min(USERS, *(len(pool) for pool in pools))
+    chosen = [generator.choice(pool, count, replace=False) for pool in pools]
+    return Sample(_gurs(context, first, chosen[0]), _gurs(context, second, chosen[1]))
+
+
+def measure_alignment(
+    context: Context, sample: Sample, unseen: Places, generator: np.random.Generator
+) -> Alignment:
+    """Judge how far the domains are one.
+
+    Args:
+        context: The training; its networks are put into evaluation mode.
+        sample: From `sample_gurs`.
+        unseen: Places in `context.data.shared` of the users that no penalty ties.
+        generator: Draws the judges and whom they see.
+    """
+    shared = len(context.data.shared)
+    tied = np.setdiff1d(np.arange(shared), unseen)
+    looked_up = generator.permutation(tied)[:LOOKED_UP]
+    unseen = generator.permutation(unseen)[:LOOKED_UP]
+    return Alignment(
+        accuracy=domain_accuracy(sample.first, sample.second, generator),
+        shared_rank=_shared_rank(context, looked_up),
+        looked_up=len(looked_up),
+        unseen_rank=_shared_rank(context, unseen),
+        unseen_looked_up=len(unseen),
+    )
+
+
+def domain_accuracy(first: Tensor, second: Tensor, generator: np.random.Generator) -> float:
+    """Train a classifier with one hidden layer on 7 in 10 GURs (B, D) of each domain.
+
+    Returns:
+        Its share of right answers on the rest, between 0 and 1.
+    """
+    draws = torch.Generator().manual_seed(int(generator.integers(2**63)))
+    learned = int(_LEARNED_SHARE * len(first))
+    gurs = torch.cat([first[:learned], second[:learned], first[learned:], second[learned:]])
+    gurs = gurs.detach().float().cpu()
+    labels = torch.cat([_labels(learned), _labels(len(first) - learned)])
+    seen = gurs[: 2 * learned]
+    gurs = (gurs - seen.mean(dim=0)) / (seen.std(dim=0) + 1e-6)
+    layers = nn.Linear(gurs.shape[1], _HIDDEN), nn.Linear(_HIDDEN, 1)
+    for layer in layers:
+        nn.init.xavier_uniform_(layer.weight, generator=draws)
+        nn.init.zeros_(layer.bias)
+    judge = nn.Sequential(layers[0], nn.ReLU(), layers[1])
+    optimiser = torch.optim.Adam(judge.parameters(), lr=_RATE, weight_decay=1e-4)
+    for _ in range(_STEPS):
+        chosen = torch.randint(2 * learned, (_BATCH,), generator=draws)
+        loss = F.binary_cross_entropy_with_logits(judge(gurs[chosen]).squeeze(1), labels[chosen])
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        optimiser.step()
+    with torch.no_grad():
+        said = judge(gurs[2 * learned :]).squeeze(1) > 0
+    return float((said == (labels[2 * learned :] > 0)).float().mean())
+
+
+def rank_of_partner(first: Tensor, second: Tensor) -> Tensor:
+    """Look each row of `first` up among the rows of `second` by distance -> ranks (S,), from 1.
+
+    Args:
+        first: GURs of shared users in the one domain, (S, D).
+        second: GURs of the same users in the other, (S, D). Ties count against the user.
+    """
+    distances = torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
+    return (distances <= distances.diagonal().unsqueeze(1)).sum(dim=1)
+
+
+def _shared_rank(context: Context, places: Places) -> float:
+    if not len(places):
+        return 0.0
+    users = context.data.shared[places]
+    first, second = (
+        _gurs(context, domain, users[:, place]) for place, domain in enumerate(context.data.domains)
+    )
+    return float(rank_of_partner(first, second).float().median())
+
+
+def _unshared(domain: TrainingDomain) -> Places:
+    alone = np.flatnonzero(domain.other < 0)
+    return alone if len(alone) else np.arange(len(domain.other))
+
+
+def _gurs(context: Context, domain: TrainingDomain, users: Places) -> Tensor:
+    context.networks.eval()
+    with torch.no_grad():
+        parts = [
+            context.gurs(domain, users[first : first + _TOGETHER])
+            for first in range(0, len(users), _TOGETHER)
+        ]
+    return torch.cat(parts).cpu()
+
+
+def _labels(count: int) -> Tensor:
+    return torch.cat([torch.ones(count), torch.zeros(count)])
