@@ -261,11 +261,17 @@ def _from_bundle(folder: Path, dataset: "Dataset") -> "Opened":
 @contextmanager
 def _from_baseline(baseline: Baseline, dataset: "Dataset") -> "Opened":
     from client.evaluation import InProcess, System
-    from model.baselines.cooccurrence import Cooccurrence
-    from model.baselines.popularity import Popularity
+    from model.baselines.cooccurrence import Cooccurrence, CooccurrenceSettings
+    from model.baselines.popularity import Popularity, PopularitySettings
+    from model.data.training_data import TrainingData
 
-    fits: dict[Baseline, Callable[[Dataset], Scorer]] = {
-        Baseline.POPULARITY: Popularity.fit,
-        Baseline.COOCCURRENCE: Cooccurrence.fit,
-    }
-    yield System(baseline.value, InProcess(fits[baseline](dataset)))
+    data = TrainingData.of(dataset)
+    scorer: Scorer
+    if baseline is Baseline.POPULARITY:
+        scorer = Popularity.fit(data, PopularitySettings(), seed=0)
+    else:
+        plain = CooccurrenceSettings(
+            decay=1.0, last=None, smoothing=0.0
+        )  # as `docs/results.md` states it
+        scorer = Cooccurrence.fit(data, plain, seed=0)
+    yield System(baseline.value, InProcess(scorer))

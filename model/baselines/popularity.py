@@ -8,10 +8,17 @@ from typing import Self
 
 import numpy as np
 
+from model.baselines.system import Tensors
+from model.baselines.tensors import of_domain, stored
 from model.bundle import Floats
-from model.data.dataset import Dataset, DomainData
-from model.errors import NotFoundError
+from model.data.dataset import DomainData, Sequences
+from model.data.training_data import TrainingData
 from model.evaluation.protocol import History, Users
+from model.settings import Settings
+
+
+class PopularitySettings(Settings):
+    """There is nothing to set."""
 
 
 class Popularity:
@@ -21,9 +28,25 @@ class Popularity:
         self._shares = dict(shares)
 
     @classmethod
-    def fit(cls, dataset: Dataset) -> Self:
-        """Count the training rows of both domains."""
-        return cls({domain.name: popularity_shares(domain) for domain in dataset.domains})
+    def fit(cls, data: TrainingData, settings: PopularitySettings, *, seed: int) -> Self:
+        """Count the training rows of both domains; nothing is drawn."""
+        return cls({each.name: item_shares(each.training, each.items) for each in data.domains})
+
+    @classmethod
+    def restore(cls, data: TrainingData, settings: PopularitySettings, tensors: Tensors) -> Self:
+        """Take back the shares; see `Kind.restore`."""
+        return cls(
+            {
+                each.name: stored(tensors, f"{each.name}.shares", (each.items + 1,)).astype(
+                    np.float32
+                )
+                for each in data.domains
+            }
+        )
+
+    def tensors(self) -> Tensors:
+        """Return the shares of both domains."""
+        return {f"{name}.shares": shares for name, shares in self._shares.items()}
 
     def scores(
         self, domain: str, histories: Sequence[History], users: Users | None = None
@@ -33,13 +56,15 @@ class Popularity:
         Raises:
             NotFoundError: If the dataset it was fitted to has no such domain.
         """
-        if domain not in self._shares:
-            known = ", ".join(self._shares)
-            raise NotFoundError(f"domain {domain!r} is not in the dataset; it has {known}")
-        return np.tile(self._shares[domain], (len(histories), 1))
+        return np.tile(of_domain(self._shares, domain), (len(histories), 1))
 
 
 def popularity_shares(domain: DomainData) -> Floats:
     """Return the share of the training interactions each item has -> (V + 1,), 0 for padding."""
-    counts = np.bincount(domain.training().rows, minlength=len(domain.vocabulary) + 1)
+    return item_shares(domain.training(), len(domain.vocabulary))
+
+
+def item_shares(training: Sequences, items: int) -> Floats:
+    """Return the share of the rows each of V items has -> (V + 1,), 0 for padding."""
+    counts = np.bincount(training.rows, minlength=items + 1)
     return (counts / max(int(counts.sum()), 1)).astype(np.float32)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from model.baselines.cooccurrence import Cooccurrence
-from model.baselines.popularity import Popularity, popularity_shares
+from model.baselines.cooccurrence import Cooccurrence, CooccurrenceSettings
+from model.baselines.popularity import Popularity, PopularitySettings, popularity_shares
 from model.bundle import Floats
 from model.data.dataset import Dataset
 from model.data.simulate import SimulationSettings, simulate
 from model.data.simulate_titles import GENRES, series_titles
+from model.data.training_data import TrainingData
 from model.errors import RecGuruError
 from model.evaluation.protocol import History, Scorer, Users, questions
 from model.evaluation.ranking import rank_in_process
@@ -134,7 +135,7 @@ def test_the_truth_says_which_users_are_like_what_they_take(logs: Path) -> None:
 def test_the_last_item_tells_of_the_next_one_more_than_popularity_does(dataset: Dataset) -> None:
     for domain in SETTINGS.domains:
         assert _ndcg(dataset, domain, _Transitions(dataset)) > 3 * _ndcg(
-            dataset, domain, Popularity.fit(dataset)
+            dataset, domain, _popularity(dataset)
         )
 
 
@@ -145,9 +146,9 @@ def test_what_goes_together_tells_more_than_popularity_and_order_adds_to_it(
         popular, together, recent = (
             _ndcg(dataset, domain, scorer)
             for scorer in (
-                Popularity.fit(dataset),
-                Cooccurrence.fit(dataset),
-                Cooccurrence.fit(dataset, decay=0.6),
+                _popularity(dataset),
+                _together(dataset, decay=1.0),
+                _together(dataset, decay=0.6),
             )
         )
         assert together > 2 * popular
@@ -161,7 +162,7 @@ def test_the_history_in_the_other_domain_tells_what_a_user_wants_in_this_one(
         popular, own, mistaken = (
             _ndcg(dataset, domain, scorer, shared=True)
             for scorer in (
-                Popularity.fit(dataset),
+                _popularity(dataset),
                 _TasteElsewhere(logs, dataset, domain),
                 _TasteElsewhere(logs, dataset, domain, mistaken=True),
             )
@@ -201,6 +202,15 @@ def _ndcg(dataset: Dataset, domain: str, scorer: Scorer, *, shared: bool = False
     asked = questions(dataset, domain)
     ranks = rank_in_process(scorer, asked).full
     return ndcg(ranks[asked.shared] if shared else ranks, 10)
+
+
+def _popularity(dataset: Dataset) -> Scorer:
+    return Popularity.fit(TrainingData.of(dataset), PopularitySettings(), seed=0)
+
+
+def _together(dataset: Dataset, *, decay: float) -> Scorer:
+    settings = CooccurrenceSettings(decay=decay, last=None, smoothing=0.0)
+    return Cooccurrence.fit(TrainingData.of(dataset), settings, seed=0)
 
 
 class _Transitions:
