@@ -1,15 +1,17 @@
-"""`recguru data ...` and `recguru train`."""
+"""`recguru data ...`, `recguru train` and `recguru compare`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from model.comparison.cli import comparison_app
 from model.console import make_app, print_json
 from model.data.cli import data_app
 
-app = make_app("Prepare data and train.")
+app = make_app("Prepare data, train and compare.")
 app.add_typer(data_app, name="data")
+app.add_typer(comparison_app)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`recguru data prepare | simulate | describe`."""
+"""`recguru data prepare | simulate | describe | overlap`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -190,6 +190,30 @@ def describe(
     from model.data.report import read_report
 
     _show(read_report(data), as_json=json_)
+
+
+@data_app.command()
+def overlap(
+    *,
+    data: Annotated[Path, typer.Option(help="Dataset folder with many shared users.")],
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="How many of the shared users stay shared.")
+    ],
+    out: _Out,
+    seed: Annotated[int, typer.Option(min=0, help="Decides who stays shared.")] = 0,
+    json_: _Json = False,
+) -> None:
+    r"""Make a dataset with fewer shared users: the others keep one domain, chosen at random.
+
+    \b
+    Example:
+      recguru data overlap --data dataset --share 0.3 --out dataset-30
+    """
+    from model.data.overlap import with_overlap
+    from model.data.report import read_report
+
+    with_overlap(data, out, share=share, seed=seed)
+    _show(read_report(out), as_json=json_)
 
 
 def _show(report: dict[str, Any], *, as_json: bool) -> None:

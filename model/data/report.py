@@ -34,7 +34,7 @@ def dataset_report(
     return {
         "domains": {
             account.domain: {
-                **_figures(histories, shared),
+                **history_figures(histories, shared),
                 "records": account.records,
                 "unusable_records": account.unusable,
                 "steps": account.steps(),
@@ -61,7 +61,13 @@ def read_report(folder: Path) -> dict[str, Any]:
     return {"digest": manifest["digest"], **report}
 
 
-def _figures(histories: Histories, shared: int) -> dict[str, Any]:
+def history_figures(histories: Histories, shared: int) -> dict[str, Any]:
+    """Return the counts of one domain as the report holds them.
+
+    Args:
+        histories: Its sequences.
+        shared: Users that stand in both domains.
+    """
     lengths = histories.sequences.lengths
     cuts = np.quantile(lengths, np.array(QUANTILES) / 100, method="inverted_cdf")
     return {

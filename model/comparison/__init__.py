@@ -1,0 +1,1 @@
+"""Every system on the same questions: tuned, trained, ranked and put into one report."""

@@ -1,0 +1,114 @@
+"""A comparison from the dataset to the report, and a report from finished runs alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.comparison.registry import SYSTEMS
+from model.comparison.report import make_report
+from model.comparison.results import RESULTS, Result, read_record
+from model.comparison.runs import Finished, Runs, Say, run_all
+from model.comparison.settings import CompareSettings
+from model.comparison.systems import Entry, find
+from model.comparison.tables import as_markdown
+from model.errors import NotFoundError, RecGuruError
+from model.files import canonical_json, write_bytes_atomically
+
+JSON, MARKDOWN = "report.json", "report.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A report that is written, and what is missing from it."""
+
+    report: dict[str, Any]
+    failures: list[str]
+    """A line for each run that failed."""
+
+
+def compare(
+    data: Path,
+    out: Path,
+    settings: CompareSettings,
+    *,
+    say: Say,
+    registry: Mapping[str, Entry] = SYSTEMS,
+) -> Comparison:
+    """Tune, train and evaluate systems on a dataset, and write the report of these runs.
+
+    Runs that are finished in `out` and were made from the same are not done again.
+
+    Args:
+        data: The dataset folder.
+        out: Where results, trials and the report go.
+        settings: What to run.
+        say: Told of each run.
+        registry: The systems there are.
+
+    Raises:
+        NotFoundError: If a system is unknown, or there is no dataset.
+        RecGuruError: If no run succeeded.
+    """
+    entries = find(settings.systems, registry)
+    names = [entry.name for entry in entries]
+    _check_names(settings, names, registry)
+    runs = Runs(data, out, settings, say)
+    finished, failures = run_all(runs, entries, settings.seeds)
+    if not finished:
+        raise RecGuruError(f"no run succeeded; the first: {failures[0]}")
+    return Comparison(_written(finished, out, settings), failures)
+
+
+def rebuild(
+    folders: Sequence[Path],
+    out: Path,
+    settings: CompareSettings,
+    *,
+    registry: Mapping[str, Entry] = SYSTEMS,
+) -> Comparison:
+    """Write the report of all runs that are finished in some folders; nothing is trained.
+
+    Raises:
+        NotFoundError: If there is none.
+        BadArtifactError: If a result is damaged, or two cannot stand in one table.
+    """
+    finished = [run for folder in folders for run in _found(folder)]
+    if not finished:
+        places = ", ".join(str(folder / RESULTS) for folder in folders)
+        raise NotFoundError(f"there is no result in {places}")
+    order = {name: place for place, name in enumerate(registry)}
+    finished.sort(
+        key=lambda run: (
+            order.get(run.result.facts.system, len(order)),
+            run.result.facts.system,
+            run.result.facts.seed,
+        )
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    return Comparison(_written(finished, out, settings), [])
+
+
+def _check_names(
+    settings: CompareSettings, names: Sequence[str], registry: Mapping[str, Entry]
+) -> None:
+    find([*settings.settings, *settings.spaces], registry)
+    if settings.against is not None and settings.against not in names:
+        known = ", ".join(names)
+        raise NotFoundError(f"system {settings.against!r} is not compared; there are {known}")
+
+
+def _found(folder: Path) -> list[Finished]:
+    found = []
+    for path in sorted((folder / RESULTS).glob("*.json")):
+        result = read_record(path, Result)
+        if result is not None:
+            found.append(Finished(result, path))
+    return found
+
+
+def _written(finished: Sequence[Finished], out: Path, settings: CompareSettings) -> dict[str, Any]:
+    report = make_report(finished, against=settings.against, resamples=settings.resamples)
+    write_bytes_atomically(out / JSON, canonical_json(report))
+    write_bytes_atomically(out / MARKDOWN, as_markdown(report).encode())
+    return report

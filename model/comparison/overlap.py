@@ -1,0 +1,147 @@
+"""The overlap study of the paper's Table 3: the same comparison with fewer and fewer shared users.
+
+<out>/overlap-<percent>/dataset    the dataset with so many of the shared users
+<out>/overlap-<percent>/…          its comparison, as any other
+<out>/overlap.json, overlap.md     NDCG@10 and HR@10 of all systems against the share
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.comparison.compare import compare
+from model.comparison.registry import SYSTEMS
+from model.comparison.results import SLICES
+from model.comparison.runs import Say
+from model.comparison.settings import CompareSettings
+from model.comparison.systems import Entry
+from model.comparison.tables import percent
+from model.data.dataset import FORMAT, KIND
+from model.data.overlap import with_overlap
+from model.errors import BadArtifactError
+from model.evaluation.report import RANKINGS
+from model.files import MANIFEST, canonical_json, read_manifest, write_bytes_atomically
+
+_FIGURES = ("hr@10", "ndcg@10")
+_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study that is written, and what is missing from it."""
+
+    content: dict[str, Any]
+    failures: list[str]
+
+
+def study_overlap(
+    data: Path,
+    out: Path,
+    settings: CompareSettings,
+    percents: Sequence[int],
+    *,
+    say: Say,
+    registry: Mapping[str, Entry] = SYSTEMS,
+) -> Study:
+    """Compare systems on datasets that differ in how many users stay shared.
+
+    Args:
+        data: The dataset folder to start from, with many shared users.
+        out: Where everything goes; what is finished there is not done again.
+        settings: What to run on each.
+        percents: Shared users that stay shared, of a hundred.
+        say: Told of each run.
+        registry: The systems there are.
+
+    Raises:
+        BadArtifactError: If a dataset in `out` was made from another one.
+        BadDataError: If the dataset has no shared users.
+    """
+    source = str(read_manifest(data, kind=KIND, format_number=FORMAT)["digest"])
+    reports: dict[str, Mapping[str, Any]] = {}
+    shared: dict[str, int] = {}
+    failures: list[str] = []
+    for number in percents:
+        say(f"{number} % of the shared users")
+        place = out / f"overlap-{number:02d}"
+        shared[str(number)] = _made(data, source, place / "dataset", number)
+        done = compare(place / "dataset", place, settings, say=say, registry=registry)
+        reports[str(number)] = done.report
+        failures += [f"{number} %: {failure}" for failure in done.failures]
+    content = _content(source, shared, reports)
+    write_bytes_atomically(out / "overlap.json", canonical_json(content))
+    write_bytes_atomically(out / "overlap.md", study_markdown(content).encode())
+    return Study(content, failures)
+
+
+def _made(data: Path, source: str, place: Path, percent: int) -> int:
+    """Make a dataset of the study unless it is there; return its shared users."""
+    share = percent / 100
+    if not (place / MANIFEST).exists():
+        with_overlap(data, place, share=share, seed=_SEED)
+    manifest = read_manifest(place, kind=KIND, format_number=FORMAT)
+    if manifest["made"].get("dataset") != source:
+        raise BadArtifactError(f"{place} was made from another dataset; choose another --out")
+    return int(manifest["report"]["shared_users"])
+
+
+def _content(
+    source: str, shared: Mapping[str, int], reports: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    first = next(iter(reports.values()))
+    titles = {
+        name: about["title"] for each in reports.values() for name, about in each["systems"].items()
+    }
+    return {
+        "dataset": source,
+        "shared_users": dict(shared),
+        "datasets": {share: report["dataset"] for share, report in reports.items()},
+        "domains": {
+            domain: {
+                title: {
+                    share: _point(report["domains"][domain], name)
+                    for share, report in reports.items()
+                    if name in report["systems"]
+                }
+                for name, title in titles.items()
+            }
+            for domain in first["domains"]
+        },
+    }
+
+
+def _point(parts: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {
+        part: {
+            ranking: {figure: parts[part]["systems"][name][ranking][figure] for figure in _FIGURES}
+            for ranking in RANKINGS
+        }
+        for part in SLICES
+    }
+
+
+def study_markdown(content: Mapping[str, Any]) -> str:
+    """Spell a study like the paper's Table 3, in per cent."""
+    percents = list(content["shared_users"])
+    users = ", ".join(f"{share} %: {count:,}" for share, count in content["shared_users"].items())
+    lines = [
+        "# Overlap study",
+        "",
+        f"Dataset `{content['dataset'][:12]}` with part of its shared users ({users}).",
+        "Mean over seeds, in per cent.",
+        "",
+        "| domain | ranking | metric | system | " + " | ".join(f"{p} %" for p in percents) + " |",
+        "|" + " --- |" * (4 + len(percents)),
+    ]
+    for domain, systems in content["domains"].items():
+        for ranking in RANKINGS:
+            for figure in _FIGURES:
+                for title, points in systems.items():
+                    cells = [
+                        percent(points[p]["all"][ranking][figure]["mean"] if p in points else None)
+                        for p in percents
+                    ]
+                    row = [domain, ranking, figure.upper(), title, *cells]
+                    lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,26 @@
+"""RecGURU and its ablations as systems to compare: `recguru train`, then its bundle in process."""
+
+from model.bundle import Bundle
+from model.comparison.systems import Task
+from model.errors import BadSettingError
+from model.evaluation.protocol import Scorer
+
+
+def fit(task: Task) -> Scorer:
+    """Train the three phases into the task's work folder, and answer from the bundle.
+
+    A training that was interrupted goes on from its newest checkpoint.
+
+    Raises:
+        BadSettingError: If the settings are not those of a training.
+        TrainingError: If training stopped itself.
+    """
+    from model.inference import BundleScorer  # noqa: PLC0415  # torch, when it is needed
+    from model.training.loop import train  # noqa: PLC0415
+    from model.training.settings import TrainSettings  # noqa: PLC0415
+
+    if not isinstance(task.settings, TrainSettings):
+        raise BadSettingError(f"{type(task.settings).__name__} are no settings of a training")
+    settings = task.settings.model_copy(update={"seed": task.seed})
+    trained = train(task.folder, task.work, settings, resume=True, device=task.device)
+    return BundleScorer(Bundle.read(trained.bundle), device=task.device)

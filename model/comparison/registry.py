@@ -1,0 +1,144 @@
+"""The systems there are, in the order of the table. To add one, add an entry.
+
+Nothing heavy is imported before a system is asked for.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from model.comparison.grid import Space
+from model.comparison.settings import Values
+from model.comparison.systems import Entry, Fit, Task
+from model.evaluation.protocol import Scorer
+from model.settings import Settings
+
+if TYPE_CHECKING:
+    from model.baselines.system import Kind
+
+
+def _load(dotted: str) -> Any:  # noqa: ANN401  # whatever stands there
+    module, name = dotted.split(":")
+    return getattr(import_module(module), name)
+
+
+def _settings(dotted: str) -> Callable[[], Settings]:
+    def make() -> Settings:
+        found: Settings | Callable[[], Settings] = _load(dotted)
+        return found if isinstance(found, Settings) else found()
+
+    return make
+
+
+def _kind(dotted: str) -> Fit:
+    def fit(task: Task) -> Scorer:
+        kind: Kind[Settings] = _load(dotted)
+        return kind.fit(task.data, task.settings, seed=task.seed)
+
+    return fit
+
+
+def _recguru(task: Task) -> Scorer:
+    fit: Fit = _load("model.comparison.recguru:fit")
+    return fit(task)
+
+
+def _baseline(name: str, title: str, dotted: str, **more: Any) -> Entry:  # noqa: ANN401  # fields of Entry
+    return Entry(name, title, _settings(f"{dotted}Settings"), _kind(dotted), **more)
+
+
+def _variant(name: str, title: str, changes: Values, space: Space) -> Entry:
+    """Describe a system of the RecGURU family: `recguru train` with other settings."""
+    return Entry(
+        name,
+        title,
+        _settings("model.training.settings:TrainSettings"),
+        _recguru,
+        changes=changes,
+        space=space,
+        ours=True,
+        on_device=True,
+    )
+
+
+_FACTORS: Space = {
+    "learning_rate": [0.02, 0.05, 0.1],
+    "decay": [0.01, 0.05, 0.1],
+    "negatives": [1, 4, 8],
+    "epochs": [16, 32],
+}
+_TRANSFER: Space = {
+    "factors.decay": [0.01, 0.05, 0.1],
+    "factors.learning_rate": [0.02, 0.05, 0.1],
+    "merge.learning_rate": [3e-3, 0.01, 0.03],
+    "merge.epochs": [4, 8],
+}
+_PUBLISHED: Space = {
+    "learning_rate": [5e-4, 1e-3, 2e-3],
+    "dropout": [0.2, 0.5],
+    "max_history": [50, 100],
+    "layers": [2, 3],
+}
+_SEQUENCES: Space = {
+    "learning_rate": [1e-3, 2e-3, 3e-3, 5e-3],
+    "dropout": [0.1, 0.2, 0.4],
+    "epochs": [8, 16],
+    "layers": [1, 2, 3],
+}
+_NEIGHBOURS: Space = {
+    "decay": [0.4, 0.6, 0.8, 1.0],
+    "last": [3, 5, 10, None],
+    "smoothing": [0.0, 3.0, 10.0, 30.0],
+}
+_RECGURU: Space = {
+    "network.dropout": [0.1, 0.2, 0.3],
+    "fine_tuning.learning_rate": [5e-4, 1e-3, 2e-3],
+    "fine_tuning.hide_other": [0.0, 0.25, 0.5],
+    "adversarial.adversarial_weight": [0.1, 1.0],
+}
+
+_ENTRIES = (
+    _baseline("popularity", "POP", "model.baselines.popularity:Popularity", seeded=False),
+    _baseline(
+        "co-occurrence",
+        "Co-occurrence",
+        "model.baselines.cooccurrence:Cooccurrence",
+        space=_NEIGHBOURS,
+        seeded=False,
+    ),
+    _baseline(
+        "cross-co-occurrence",
+        "Co-occurrence, cross-domain",
+        "model.baselines.cooccurrence:CrossCooccurrence",
+        space=_NEIGHBOURS,
+        seeded=False,
+    ),
+    _baseline("bprmf", "BPRMF", "model.baselines.bprmf:Bprmf", space=_FACTORS),
+    Entry(
+        "sas",
+        "SAS",
+        _settings("model.baselines.sasrec:PUBLISHED"),
+        _kind("model.baselines.sasrec:SasRec"),
+        space=_PUBLISHED,
+    ),
+    _baseline("sasrec-strong", "SASRec, strong", "model.baselines.sasrec:SasRec", space=_SEQUENCES),
+    _baseline(
+        "bert4rec",
+        "Bert4Rec",
+        "model.baselines.bert4rec:Bert4Rec",
+        space={
+            "learning_rate": [1e-3, 3e-3],
+            "dropout": [0.1, 0.2, 0.4],
+            "masked_share": [0.2, 0.4, 0.6],
+            "epochs": [20, 40],
+        },
+    ),
+    _baseline("cmf", "CMF", "model.baselines.cmf:Cmf", space=_FACTORS),
+    _baseline("mfem", "MFEM", "model.baselines.mfem:Mfem", space=_TRANSFER),
+    _baseline("cngan", "CnGAN", "model.baselines.cngan:CnGan", space=_TRANSFER),
+    _baseline("doml", "DOML", "model.baselines.doml:Doml", space=_TRANSFER),
+    _variant("recguru", "RecGURU", changes={}, space=_RECGURU),
+)
+
+SYSTEMS: Mapping[str, Entry] = {entry.name: entry for entry in _ENTRIES}
+"""By name."""

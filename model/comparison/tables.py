@@ -1,0 +1,239 @@
+"""A comparison's report as Markdown: the paper's Table 2, then every slice, then how it was made.
+
+Figures are in per cent.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from model.comparison.results import SLICES
+from model.evaluation.report import FIGURES, RANKINGS
+
+Report = Mapping[str, Any]
+_TABLE_2 = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr")
+_MEANING = {
+    "all": "all users",
+    "shared": "shared users",
+    "short": "users with at most 3 training items in the domain",
+    "cold": "cold start: shared users whose history in the domain is hidden",
+}
+_RANKED = {
+    "full": "full ranking over all items",
+    "sampled": "target among 200 sampled negatives",
+}
+_NONE = "-"
+_TUNED = (
+    "Each system was tried within the same budget, seed 0, and chosen by the mean full NDCG@10 of"
+    " both domains' validation rows; test rows were asked of the chosen settings alone."
+)
+_TO = {"best_baseline": "to the best baseline", "against": "to"}
+
+
+def as_markdown(report: Report) -> str:
+    """Spell a whole report."""
+    parts = [
+        "# Comparison",
+        _origin(report),
+        "## Table 2",
+        *(_table_2(report, ranking) for ranking in ("sampled", "full")),
+        "## Slices",
+        *(_slices(report, domain) for domain in report["domains"]),
+        "## Differences in full NDCG@10",
+        _differences_words(report),
+        *(_differences(report, domain) for domain in report["domains"]),
+        "## Cost and settings",
+        _costs(report),
+        _tunings(report),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def summary(report: Report) -> str:
+    """Spell what fits a terminal: full and sampled NDCG@10 of every system and slice."""
+    lines = []
+    titles = _titles(report)
+    longest = max(len(title) for title in titles.values())
+    for domain, parts in report["domains"].items():
+        lines += [
+            f"{domain}: NDCG@10 in %, full (sampled)",
+            f"{'':<{longest}}" + "".join(f"{part:>16}" for part in SLICES),
+        ]
+        for name, title in titles.items():
+            cells = []
+            for part in SLICES:
+                full, sampled = (
+                    percent(parts[part]["systems"][name][ranking]["ndcg@10"]["mean"])
+                    for ranking in RANKINGS
+                )
+                cells.append(f"{full} ({sampled})".rjust(16))
+            lines.append(f"{title:<{longest}}" + "".join(cells))
+    return "\n".join(lines)
+
+
+def _origin(report: Report) -> str:
+    versions = "; ".join(
+        ", ".join(f"{name} {version}" for name, version in each.items())
+        for each in report["versions"]
+    )
+    code = ", ".join(digest[:12] for digest in report["code"])
+    return (
+        f"Dataset `{report['dataset'][:12]}`, test rows, sampled negatives drawn with seed"
+        f" {report['question_seed']}; {versions}; code {code}. All figures in per cent, mean"
+        " ± deviation over seeds."
+    )
+
+
+def _table_2(report: Report, ranking: str) -> str:
+    titles = _titles(report)
+    rows = [f"All users, {_RANKED[ranking]}; mean over seeds, best in bold.", ""]
+    rows += _head(["domain", "metric", *titles.values()])
+    for domain, parts in report["domains"].items():
+        for figure in _TABLE_2:
+            means = [parts["all"]["systems"][name][ranking][figure]["mean"] for name in titles]
+            best = max((mean for mean in means if mean is not None), default=None)
+            cells = [
+                f"**{percent(mean)}**" if mean is not None and mean == best else percent(mean)
+                for mean in means
+            ]
+            rows.append(_row([domain, _metric(figure), *cells]))
+    return "\n".join(rows)
+
+
+def _slices(report: Report, domain: str) -> str:
+    tables = []
+    for part in SLICES:
+        content = report["domains"][domain][part]
+        if not content["users"]:
+            continue
+        tables.append(f"### {domain}, {_MEANING[part]} ({content['users']:,})")
+        for ranking in RANKINGS:
+            rows = [f"{_RANKED[ranking].capitalize()}:", ""]
+            rows += _head(["system", *(_metric(figure) for figure in FIGURES)])
+            for name, title in _titles(report).items():
+                figures = content["systems"][name][ranking]
+                rows.append(_row([title, *(_spread(figures[figure]) for figure in FIGURES)]))
+            tables.append("\n".join(rows))
+    return "\n\n".join(tables)
+
+
+def _differences_words(report: Report) -> str:
+    return (
+        "Points of per cent, of each user's mean over the seeds; in brackets the 95 % interval of"
+        f" a paired bootstrap over users ({report['resamples']:,} resamples), and the difference"
+        " as a part of what it is a difference to. The best baseline is that of the slice, on"
+        " these very test rows, which favours it."
+    )
+
+
+def _differences(report: Report, domain: str) -> str:
+    tables = []
+    for part in SLICES:
+        content = report["domains"][domain][part]
+        kinds = {kind: to for kind, to in content["differences"].items() if to and to["systems"]}
+        if not kinds:
+            continue
+        titles = _titles(report)
+        heads = [f"{_TO[kind]}: {titles[to['to']]}" for kind, to in kinds.items()]
+        rows = [f"### {domain}, {_MEANING[part]}", "", *_head(["system", *heads])]
+        for name, title in titles.items():
+            cells = [_difference(to["systems"].get(name)) for to in kinds.values()]
+            rows.append(_row([title, *cells]))
+        tables.append("\n".join(rows))
+    return "\n\n".join(tables)
+
+
+def _difference(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return _NONE
+    relative = "" if found["relative"] is None else f", {100 * found['relative']:+.1f} %"
+    return (
+        f"{100 * found['mean']:+.2f} [{100 * found['low']:+.2f}, {100 * found['high']:+.2f}]"
+        f"{relative}"
+    )
+
+
+def _costs(report: Report) -> str:
+    rows = _head(["system", "name", "seeds", "training minutes", "peak memory, MiB", "settings"])
+    for name, about in report["systems"].items():
+        minutes = about["minutes"]
+        spread = "" if minutes["deviation"] is None else f" ± {minutes['deviation']:.2f}"
+        least = "≥ " if about["resumed"] else ""  # an interrupted training forgot its first part
+        cells = [
+            about["title"],
+            f"`{name}`",
+            ", ".join(str(seed) for seed in about["seeds"]),
+            f"{least}{minutes['mean']:.2f}{spread}",
+            f"{about['peak_mib']:,.0f}",
+            _settings(about["settings"]),
+        ]
+        rows.append(_row(cells))
+    return "\n".join(rows)
+
+
+def _tunings(report: Report) -> str:
+    tuned = {name: about for name, about in report["systems"].items() if about["tuning"]}
+    if not tuned:
+        return "No system was tuned: every one ran with the settings above."
+    parts = [
+        "### Tuning",
+        _TUNED,
+    ]
+    for name, about in tuned.items():
+        tuning = about["tuning"]
+        parts.append(
+            f"**{about['title']}** (`{name}`): {len(tuning['trials'])} settings tried of a budget"
+            f" of {tuning['budget']}; trial {tuning['chosen']} chosen."
+        )
+        parts.append("\n".join(_trials(tuning)))
+    return "\n\n".join(parts)
+
+
+def _trials(tuning: Mapping[str, Any]) -> list[str]:
+    rows = _head(["trial", "differs from the defaults in", "validation NDCG@10", "minutes"])
+    for trial in tuning["trials"]:
+        mark = "**" if trial["number"] == tuning["chosen"] else ""
+        found = trial["failure"] or percent(trial["mean"])
+        cells = [
+            str(trial["number"]),
+            _settings(trial["changes"]) or "nothing",
+            f"{mark}{found}{mark}",
+            f"{trial['minutes']:.2f}",
+        ]
+        rows.append(_row(cells))
+    return rows
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    spelled = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            spelled.append(f"{key}: ({_settings(value)})")
+        else:
+            spelled.append(f"{key} {value}")
+    return ", ".join(spelled)
+
+
+def _titles(report: Report) -> dict[str, str]:
+    return {name: about["title"] for name, about in report["systems"].items()}
+
+
+def _metric(figure: str) -> str:
+    return figure.upper()
+
+
+def _spread(figure: Mapping[str, float | None]) -> str:
+    deviation = figure["deviation"]
+    return percent(figure["mean"]) + ("" if deviation is None else f" ± {100 * deviation:.2f}")
+
+
+def percent(value: float | None) -> str:
+    """Spell a figure in per cent."""
+    return _NONE if value is None else f"{100 * value:.2f}"
+
+
+def _head(cells: Sequence[str]) -> list[str]:
+    return [_row(cells), _row(["---"] * len(cells))]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,109 @@
+"""`recguru compare` as a user types it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+WAIT_S = 120
+
+
+def recguru(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "recguru_cli", "compare", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+
+
+def test_a_comparison_prints_its_table_and_is_merged_with_another(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    config = tmp_path / "recguru.toml"
+    config.write_text("[compare]\nresamples = 100\n[compare.settings.co-occurrence]\ndecay = 0.5\n")
+    first, second = tmp_path / "first", tmp_path / "second"
+    done = recguru(
+        *("--data", tiny_dataset, "--systems", "popularity,co-occurrence", "--seeds", "0,1"),
+        *("--config", config, "--out", first),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "books: NDCG@10 in %, full (sampled)" in done.stdout
+    assert done.stdout.endswith(f"report in {first / 'report.md'}\n")
+    assert done.stderr.startswith("popularity seed 0: full NDCG@10 books ")
+    assert sorted(path.name for path in first.glob("report.*")) == [
+        "report.json",
+        "report.md",
+        "report.png",
+    ]
+    written = json.loads((first / "report.json").read_text())
+    assert written["systems"]["co-occurrence"]["settings"]["decay"] == 0.5
+    assert written["resamples"] == 100
+
+    more = recguru(
+        *("--data", tiny_dataset, "--systems", "cross-co-occurrence", "--seeds", "0"),
+        *("--trials", 2, "--out", second),
+    )
+    assert more.returncode == 0, more.stderr
+    merged = recguru(
+        *("--report-only", "--results", first, "--results", second),
+        *("--out", tmp_path / "merged", "--json"),
+    )
+    assert merged.returncode == 0, merged.stderr
+    report = json.loads(merged.stdout)
+    assert list(report["systems"]) == ["popularity", "co-occurrence", "cross-co-occurrence"]
+    assert report["systems"]["cross-co-occurrence"]["tuning"]["budget"] == 2
+    assert report["dataset"] == written["dataset"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (
+            ["--data", "DATASET", "--systems", "popularity,magic"],
+            1,
+            "error: system 'magic' is unknown; there are popularity, co-occurrence, cross-co-occ",
+        ),
+        (
+            ["--data", "nowhere"],
+            1,
+            "error: nowhere is not a recguru-dataset: there is no manifest.json in it",
+        ),
+        (
+            ["--report-only"],
+            1,
+            "error: there is no result in OUT/results",
+        ),
+        (
+            ["--data", "DATASET", "--seeds", "0,one"],
+            2,
+            "Invalid value for --seeds: '0,one' is not a list of numbers like 0,1,2",
+        ),
+        (
+            ["--data", "DATASET", "--overlap", "10,300"],
+            2,
+            "Invalid value for --overlap: more than 100 %",
+        ),
+        ([], 2, "Invalid value for --data, --report-only: give one of the two"),
+        (["--data", "DATASET", "--trials", "0"], 2, "Invalid value for '--trials'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(
+    tiny_dataset: Path, tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    out = tmp_path / "out"
+    given = [str(tiny_dataset) if each == "DATASET" else each for each in arguments]
+    done = recguru(*given, "--out", out)
+
+    assert done.returncode == code
+    assert message.replace("OUT", str(out)) in done.stderr
+    assert code == 2 or done.stderr.count("\n") == 1
+    assert not out.exists()

@@ -1,0 +1,266 @@
+"""What the report says of finished runs: against numbers worked by hand and a slow bootstrap."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.comparison.bootstrap import gains, intervals
+from model.comparison.plots import plot_comparison
+from model.comparison.report import make_report
+from model.comparison.results import (
+    DomainRanks,
+    Facts,
+    Outcome,
+    Result,
+    Tuning,
+    read_ranks,
+    result_path,
+    write_ranks,
+    write_record,
+)
+from model.comparison.runs import Finished
+from model.comparison.tables import as_markdown, summary
+from model.evaluation.ranking import Ranks
+from model.evaluation.report import CUTOFFS, FIGURES
+
+SHARED = np.array([True, True, False, True])
+SHORT = np.array([False, False, True, False])
+
+
+def write_run(
+    folder: Path, system: str, seed: int, full: Sequence[int], **more: object
+) -> Finished:
+    """Write a run on four questions of one domain; sampled ranks are half of the full ones."""
+    ranks = np.array(full)
+    warm = Ranks(ranks, (ranks + 1) // 2)
+    cold = Ranks(ranks[SHARED] * 2, ranks[SHARED])
+    path = result_path(folder, system, seed)
+    kept = {"books": DomainRanks(warm, SHARED, SHORT, cold)}
+    domains = {
+        "books": {
+            "all": by_hand(warm, np.ones(4, np.bool_)),
+            "shared": by_hand(warm, SHARED),
+            "short": by_hand(warm, SHORT),
+            "cold": by_hand(cold, np.ones(3, np.bool_)),
+        }
+    }
+    facts = Facts(
+        system=system,
+        dataset="d" * 64,
+        settings={"depth": 2},
+        seed=seed,
+        question_seed=0,
+        device="cpu",
+        versions={"numpy": "2"},
+    )
+    result = Result.model_validate(
+        {
+            "facts": facts,
+            "title": system.upper(),
+            "ours": False,
+            "minutes": 2.0 + seed,
+            "resumed": False,
+            "peak_mib": 100.0,
+            "code": "c" * 64,
+            "ranks": write_ranks(path, kept),
+            "domains": domains,
+            "tuning": None,
+            **more,
+        }
+    )
+    write_record(path, result)
+    return Finished(result, path)
+
+
+def by_hand(ranks: Ranks, members: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, Any]:
+    found: dict[str, Any] = {"users": int(members.sum())}
+    for name, places in (("full", ranks.full), ("sampled", ranks.sampled)):
+        of = [int(place) for place in places[members]]
+        figures = {"mrr": sum(1 / place for place in of) / len(of)}
+        for k in CUTOFFS:
+            hits = [place for place in of if place <= k]
+            figures[f"hr@{k}"] = len(hits) / len(of)
+            figures[f"ndcg@{k}"] = sum(1 / math.log2(1 + place) for place in hits) / len(of)
+        found[name] = figures
+    return found
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> list[Finished]:
+    """Write two baselines, one of them with two seeds, and one system of ours."""
+    return [
+        write_run(tmp_path, "weak", 0, [9, 4, 30, 8]),
+        write_run(tmp_path, "good", 0, [1, 3, 20, 7]),
+        write_run(tmp_path, "good", 1, [3, 1, 10, 11]),
+        write_run(tmp_path, "mine", 0, [1, 1, 1, 40], ours=True),
+    ]
+
+
+def test_means_and_deviations_over_seeds_are_those_worked_by_hand(
+    finished: list[Finished],
+) -> None:
+    report = make_report(finished, against=None, resamples=100)
+    good = report["domains"]["books"]["all"]["systems"]["good"]["full"]
+
+    first = (1 + 1 / 2 + 0 + 1 / 3) / 4  # ranks 1, 3, 7 are worth 1, 1/2, 1/3; 20 is beyond 10
+    second = (1 / 2 + 1 + 1 / math.log2(11) + 0) / 4
+    assert good["ndcg@10"]["mean"] == pytest.approx((first + second) / 2)
+    assert good["ndcg@10"]["deviation"] == pytest.approx(abs(first - second) / math.sqrt(2))
+    assert good["hr@5"]["mean"] == pytest.approx(2 / 4)
+    assert good["hr@5"]["deviation"] == pytest.approx(0)
+    assert report["systems"]["good"]["minutes"] == {
+        "mean": 2.5,
+        "deviation": pytest.approx(math.sqrt(0.5)),
+    }
+    assert report["systems"]["weak"]["minutes"]["deviation"] is None
+    assert report["domains"]["books"]["short"]["users"] == 1
+    assert report["domains"]["books"]["cold"]["users"] == 3
+
+
+def test_the_best_baseline_is_that_of_the_slice_and_none_of_ours(
+    finished: list[Finished],
+) -> None:
+    report = make_report(finished, against="weak", resamples=100)
+    parts = report["domains"]["books"]
+
+    assert parts["all"]["differences"]["best_baseline"]["to"] == "good"
+    assert set(parts["all"]["differences"]["best_baseline"]["systems"]) == {"weak", "mine"}
+    assert set(parts["all"]["differences"]["against"]["systems"]) == {"good", "mine"}
+
+
+def test_a_difference_is_that_of_the_users_means_over_the_seeds(finished: list[Finished]) -> None:
+    report = make_report(finished, against=None, resamples=100)
+    to = report["domains"]["books"]["shared"]["differences"]["best_baseline"]
+
+    good = ((1 + 1 / 2 + 1 / 3) / 3 + (1 / 2 + 1 + 0) / 3) / 2
+    mine = (1 + 1 + 0) / 3
+    assert to["to"] == "good"
+    assert to["systems"]["mine"]["mean"] == pytest.approx(mine - good)
+    assert to["systems"]["mine"]["relative"] == pytest.approx((mine - good) / good)
+
+
+def test_the_strong_sasrec_is_compared_with_unless_another_is_named(
+    finished: list[Finished], tmp_path: Path
+) -> None:
+    strong = write_run(tmp_path, "sasrec-strong", 0, [2, 2, 2, 2])
+
+    without = make_report(finished, against=None, resamples=100)
+    with_it = make_report([*finished, strong], against=None, resamples=100)
+
+    assert without["domains"]["books"]["all"]["differences"]["against"] is None
+    assert with_it["domains"]["books"]["all"]["differences"]["against"]["to"] == "sasrec-strong"
+
+
+def test_intervals_are_those_of_a_slow_bootstrap() -> None:
+    generator = np.random.default_rng(1)
+    differences = generator.normal(0.1, 1, (3, 170)) ** 3
+
+    found = intervals(differences, resamples=400, seed=5)
+
+    again = np.random.default_rng(5)
+    means: list[list[float]] = [[], [], []]
+    for _ in range(400):
+        users = again.integers(0, 170, 170)
+        for place, values in enumerate(differences):
+            means[place].append(sum(float(values[user]) for user in users) / 170)
+    for (low, high), sample in zip(found, means, strict=True):
+        assert low == pytest.approx(np.quantile(sample, 0.025))
+        assert high == pytest.approx(np.quantile(sample, 0.975))
+
+
+def test_an_interval_does_not_depend_on_how_many_resamples_are_drawn_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    differences = np.random.default_rng(1).normal(0, 1, (2, 50))
+    at_once = intervals(differences, resamples=300, seed=2)
+    monkeypatch.setattr("model.comparison.bootstrap._DRAWS_TOGETHER", 350)
+
+    assert intervals(differences, resamples=300, seed=2) == pytest.approx(at_once)
+
+
+def test_an_interval_is_about_two_standard_errors_to_each_side() -> None:
+    differences = np.random.default_rng(3).normal(0.2, 1, (1, 4000))
+
+    ((low, high),) = intervals(differences, resamples=1000, seed=0)
+
+    error = 1 / math.sqrt(4000)
+    mean = float(differences.mean())
+    assert low == pytest.approx(mean - 1.96 * error, abs=0.2 * error)
+    assert high == pytest.approx(mean + 1.96 * error, abs=0.2 * error)
+
+
+def test_a_gain_is_nothing_beyond_the_cut_and_for_a_target_that_cannot_come_up() -> None:
+    assert gains(np.array([0, 1, 3, 10, 11]), 10).tolist() == pytest.approx(
+        [0, 1, 0.5, 1 / math.log2(11), 0]
+    )
+
+
+def test_ranks_come_back_as_they_were_written(tmp_path: Path) -> None:
+    full = [1, 70_000, 300, 2]
+    run = write_run(tmp_path, "deep", 0, full)
+
+    found = read_ranks(run.path, run.result)
+
+    assert found is not None
+    assert found["books"].warm.full.tolist() == full
+    assert found["books"].full("shared").tolist() == [1, 70_000, 2]
+    assert found["books"].full("short").tolist() == [300]
+    assert found["books"].full("cold").tolist() == [2, 140_000, 4]
+    assert found["books"].warm.sampled.tolist() == [1, 35_000, 150, 1]
+
+
+def test_the_text_holds_every_figure_and_marks_the_best(finished: list[Finished]) -> None:
+    report = make_report(finished, against="weak", resamples=100)
+
+    text = as_markdown(report)
+
+    best = report["domains"]["books"]["all"]["systems"]["mine"]["full"]["ndcg@10"]["mean"]
+    assert f"| **{100 * best:.2f}** |" in text
+    good = report["domains"]["books"]["cold"]["systems"]["good"]["sampled"]
+    for figure in FIGURES:
+        mean, deviation = good[figure]["mean"], good[figure]["deviation"]
+        assert f"{100 * mean:.2f} ± {100 * deviation:.2f}" in text
+    to = report["domains"]["books"]["all"]["differences"]["best_baseline"]["systems"]["mine"]
+    assert f"{100 * to['mean']:+.2f} [{100 * to['low']:+.2f}, {100 * to['high']:+.2f}]" in text
+    assert "| GOOD | `good` | 0, 1 | 2.50 ± 0.71 | 100 | depth 2 |" in text
+    assert "No system was tuned" in text
+    assert f"{100 * best:.2f}" in summary(report)
+
+
+def test_the_text_says_how_settings_were_chosen(tmp_path: Path) -> None:
+    tried = [
+        Outcome(number=0, changes={}, ndcg_at_10={"books": 0.2}, mean=0.2, minutes=1),
+        Outcome(number=1, changes={"depth": 2}, ndcg_at_10={"books": 0.3}, mean=0.3, minutes=2),
+    ]
+    tuning = Tuning(budget=5, trials=tuple(tried), chosen=1)
+    run = write_run(tmp_path, "deep", 0, [1, 2, 3, 4], tuning=tuning)
+
+    text = as_markdown(make_report([run], against=None, resamples=100))
+
+    assert "**DEEP** (`deep`): 2 settings tried of a budget of 5; trial 1 chosen." in text
+    assert "| 0 | nothing | 20.00 | 1.00 |" in text
+    assert "| 1 | depth 2 | **30.00** | 2.00 |" in text
+
+
+def test_a_report_can_be_drawn(finished: list[Finished], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = plot_comparison(make_report(finished, against=None, resamples=100), tmp_path)
+
+    assert path == tmp_path / "report.png"
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_slice_without_users_has_no_figures_and_no_table(tmp_path: Path) -> None:
+    nobody: Mapping[str, Any] = {name: dict.fromkeys(FIGURES) for name in ("full", "sampled")}
+    run = write_run(tmp_path, "lone", 0, [1, 2, 3, 4])
+    domains = {"books": {**run.result.domains["books"], "cold": {"users": 0, **nobody}}}
+    run = Finished(run.result.model_copy(update={"domains": domains}), run.path)
+
+    report = make_report([run], against=None, resamples=100)
+
+    assert report["domains"]["books"]["cold"]["systems"]["lone"]["full"]["mrr"]["mean"] is None
+    assert "cold start" not in as_markdown(report)

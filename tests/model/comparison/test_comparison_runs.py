@@ -1,0 +1,377 @@
+"""What is run, what is not run again, and what settings are chosen."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.comparison.compare import Comparison, compare, rebuild
+from model.comparison.settings import CompareSettings
+from model.comparison.systems import Entry, Task
+from model.errors import BadArtifactError, BadSettingError, NotFoundError, RecGuruError
+from model.evaluation.protocol import Scorer
+from tests.model.comparison.systems_in_tests import (
+    Fits,
+    Quality,
+    knowing,
+    noise,
+    registry_of,
+    shares,
+    slow,
+    write_folder,
+)
+from tests.model.dataset_making import random_dataset, with_other_held_out_rows
+
+ROOT = Path(__file__).parents[3]
+WAIT_S = 60
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write two unlike domains."""
+    dataset = random_dataset(np.random.default_rng(1), users=60, items=50)
+    return write_folder(dataset, tmp_path_factory.mktemp("data") / "dataset")
+
+
+class Comparing:
+    """Compares `noise` and `shares` in one folder, again and again."""
+
+    def __init__(self, data: Path, out: Path) -> None:
+        self.data, self.out = data, out
+        self.fits = Fits()
+        self.said: list[str] = []
+        self.registry = registry_of(noise(self.fits), shares(self.fits), knowing(self.fits))
+
+    def __call__(self, *systems: str, **settings: object) -> Comparison:
+        """Compare; `settings` are those of `CompareSettings`."""
+        self.fits.done.clear()
+        self.said.clear()
+        values = {"systems": systems, "seeds": (0, 1), "resamples": 100, **settings}
+        return compare(
+            self.data,
+            self.out,
+            CompareSettings.model_validate(values),
+            say=self.said.append,
+            registry=self.registry,
+        )
+
+
+@pytest.fixture
+def comparing(data: Path, tmp_path: Path) -> Comparing:
+    """Give a comparison that has not begun."""
+    return Comparing(data, tmp_path / "out")
+
+
+def without_costs(report: dict[str, Any]) -> dict[str, Any]:
+    systems = {
+        name: {key: about[key] for key in about if key not in {"minutes", "peak_mib", "resumed"}}
+        for name, about in report["systems"].items()
+    }
+    return {**report, "systems": systems}
+
+
+def test_each_system_runs_with_each_seed_and_one_that_draws_nothing_once(
+    comparing: Comparing,
+) -> None:
+    report = comparing("noise", "shares").report
+
+    assert comparing.fits.done == ["noise 0", "shares 0", "noise 1"]
+    assert report["systems"]["noise"]["seeds"] == [0, 1]
+    assert report["systems"]["shares"]["seeds"] == [0]
+
+
+def test_what_is_finished_is_left_alone(comparing: Comparing) -> None:
+    before = comparing("noise", "shares").report
+    files = {path: path.stat().st_mtime_ns for path in (comparing.out / "results").iterdir()}
+
+    after = comparing("noise", "shares").report
+
+    assert comparing.fits.done == []
+    assert comparing.said == [
+        "noise seed 0: finished before",
+        "shares seed 0: finished before",
+        "noise seed 1: finished before",
+    ]
+    assert after == before
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+
+
+def test_other_settings_do_their_own_system_again(comparing: Comparing) -> None:
+    comparing("noise", "shares")
+
+    changed = comparing("noise", "shares", settings={"shares": {"lift": 0.5}})
+
+    assert comparing.fits.done == ["shares 0"]
+    assert changed.report["systems"]["shares"]["settings"] == {"knows": False, "lift": 0.5}
+
+
+def test_other_negatives_do_everything_again(comparing: Comparing) -> None:
+    comparing("noise", "shares")
+
+    comparing("noise", "shares", question_seed=1)
+
+    assert comparing.fits.done == ["noise 0", "shares 0", "noise 1"]
+
+
+def test_another_dataset_does_everything_again(comparing: Comparing, tmp_path: Path) -> None:
+    comparing("noise", "shares")
+
+    other = random_dataset(np.random.default_rng(2), users=60, items=50)
+    comparing.data = write_folder(other, tmp_path / "other")
+    comparing("noise", "shares")
+
+    assert comparing.fits.done == ["noise 0", "shares 0", "noise 1"]
+
+
+def test_another_version_of_a_library_does_everything_again(
+    comparing: Comparing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparing("shares")
+    monkeypatch.setattr("model.comparison.runs.library_versions", lambda: {"torch": "9"})
+
+    comparing("shares")
+
+    assert comparing.fits.done == ["shares 0"]
+
+
+def test_other_code_is_said_and_does_nothing_again(
+    comparing: Comparing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparing("shares")
+    monkeypatch.setattr("model.comparison.runs.code_digest", lambda: "0" * 64)
+
+    comparing("shares")
+
+    line = "shares seed 0: finished before (by other code; remove it to run it again)"
+    assert comparing.said == [line]
+
+
+def test_a_killed_comparison_goes_on_after_its_last_finished_run(
+    data: Path, tmp_path: Path
+) -> None:
+    out, fits = tmp_path / "out", Fits()
+    code = f"""
+from pathlib import Path
+from model.comparison.compare import compare
+from model.comparison.settings import CompareSettings
+from tests.model.comparison.systems_in_tests import Fits, noise, registry_of, slow
+settings = CompareSettings(seeds=(0,), resamples=100)
+registry = registry_of(noise(Fits()), slow({WAIT_S}))
+compare(Path({str(data)!r}), Path({str(out)!r}), settings, say=print, registry=registry)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    try:
+        deadline = time.monotonic() + WAIT_S
+        while not list(out.glob("work/slow-0/*/begun")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.kill()
+        process.wait(WAIT_S)
+    first = out / "results" / "noise-0.json"
+    before = (first.stat().st_mtime_ns, first.read_bytes())
+    assert not (out / "report.json").exists()
+
+    settings = CompareSettings(seeds=(0,), resamples=100)
+    registry = registry_of(noise(fits), slow(0))
+    resumed = compare(data, out, settings, say=lambda _: None, registry=registry)
+    assert fits.done == []
+    at_once = compare(data, tmp_path / "once", settings, say=lambda _: None, registry=registry)
+
+    assert (first.stat().st_mtime_ns, first.read_bytes()) == before
+    assert resumed.report["systems"]["slow"]["resumed"]
+    assert not at_once.report["systems"]["slow"]["resumed"]
+    assert without_costs(resumed.report) == without_costs(at_once.report)
+
+
+def test_a_failing_run_costs_no_other_and_is_named(data: Path, tmp_path: Path) -> None:
+    def broken(task: Task) -> Scorer:
+        raise ZeroDivisionError(f"no rows for seed {task.seed}")
+
+    fits = Fits()
+    registry = registry_of(Entry("broken", "Broken", Quality, broken), noise(fits))
+    settings = CompareSettings(seeds=(0,), resamples=100)
+
+    done = compare(data, tmp_path / "out", settings, say=lambda _: None, registry=registry)
+
+    assert done.failures == ["broken seed 0: ZeroDivisionError: no rows for seed 0"]
+    assert list(done.report["systems"]) == ["noise"]
+    with pytest.raises(RecGuruError, match=r"^no run succeeded; the first: broken seed 0: "):
+        compare(
+            data,
+            tmp_path / "none",
+            settings,
+            say=lambda _: None,
+            registry=registry_of(registry["broken"]),
+        )
+
+
+def test_settings_are_chosen_on_validation_rows_whatever_the_test_rows_say(
+    comparing: Comparing,
+) -> None:
+    plain = comparing("knowing", trials=1).report
+    fitted_once = list(comparing.fits.done)
+    tuned = comparing("knowing", trials=4).report
+
+    def level(report: dict[str, Any]) -> float:
+        found: float = report["domains"]["books"]["all"]["systems"]["knowing"]["full"]["mrr"][
+            "mean"
+        ]
+        return found
+
+    tuning = tuned["systems"]["knowing"]["tuning"]
+    assert fitted_once == ["knowing 0", "knowing 1"]
+    assert plain["systems"]["knowing"]["tuning"] is None
+    assert comparing.fits.done == ["knowing 0"] * 5 + ["knowing 1"]
+    assert tuned["systems"]["knowing"]["settings"]["knows"] is True
+    assert tuning["budget"] == 4
+    chosen = tuning["trials"][tuning["chosen"]]
+    assert chosen["changes"] == {"knows": True}
+    assert chosen["mean"] == chosen["ndcg_at_10"]["books"] == chosen["ndcg_at_10"]["films"] == 1
+    assert level(tuned) < level(plain)  # it puts the popular last
+
+
+def test_a_trial_that_diverges_is_kept_and_not_chosen(comparing: Comparing) -> None:
+    tuning = comparing("knowing", trials=4).report["systems"]["knowing"]["tuning"]
+
+    failed = [trial for trial in tuning["trials"] if trial["failure"]]
+    assert [trial["failure"] for trial in failed] == ["it diverged"] * 2
+    assert tuning["chosen"] not in [trial["number"] for trial in failed]
+
+
+def test_a_larger_budget_adds_trials_to_those_that_are_finished(comparing: Comparing) -> None:
+    few = comparing("knowing", trials=2).report["systems"]["knowing"]["tuning"]["trials"]
+    comparing("knowing", trials=4)
+    again = comparing("knowing", trials=4).report["systems"]["knowing"]["tuning"]["trials"]
+
+    assert comparing.fits.done == []
+    assert again[:2] == few
+    assert len(list((comparing.out / "trials").iterdir())) == 4
+
+
+def test_a_space_that_is_given_replaces_the_systems_own(comparing: Comparing) -> None:
+    spaces = {"knowing": {"lift": [0.25, 0.5]}}
+    tuning = comparing("knowing", trials=9, spaces=spaces).report["systems"]["knowing"]["tuning"]
+
+    assert sorted(trial["changes"].get("lift", 1.0) for trial in tuning["trials"]) == [
+        0.25,
+        0.5,
+        1.0,
+    ]
+
+
+def test_a_report_of_several_folders_is_that_of_one(data: Path, tmp_path: Path) -> None:
+    registry = registry_of(noise(Fits()), shares(Fits()))
+
+    def run(out: str, *systems: str) -> dict[str, Any]:
+        settings = CompareSettings(systems=systems, seeds=(0, 1), resamples=100)
+        done = compare(data, tmp_path / out, settings, say=lambda _: None, registry=registry)
+        return done.report
+
+    whole = run("whole", "noise", "shares")
+    run("first", "shares")
+    run("second", "noise")
+    folders = [tmp_path / "first", tmp_path / "second", tmp_path / "whole"]
+    settings = CompareSettings(resamples=100)
+    merged = rebuild(folders, tmp_path / "merged", settings, registry=registry).report
+
+    assert without_costs(merged) == without_costs(whole)
+    assert (tmp_path / "merged" / "report.md").exists()
+
+
+def test_results_without_their_ranks_keep_their_figures_and_lose_the_intervals(
+    comparing: Comparing,
+) -> None:
+    before = comparing("noise", "shares").report
+    for path in (comparing.out / "results").glob("*.ranks.npz"):
+        path.unlink()
+
+    settings = CompareSettings(resamples=100)
+    after = rebuild([comparing.out], comparing.out, settings, registry=comparing.registry).report
+
+    books = after["domains"]["books"]["all"]
+    assert books["systems"] == before["domains"]["books"]["all"]["systems"]
+    assert books["differences"]["best_baseline"]["systems"] == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"systems": ("magic",)}, r"^system 'magic' is unknown; there are noise, shares, knowing,"),
+        ({"against": "shares"}, r"^system 'shares' is not compared; there are noise$"),
+        ({"settings": {"magic": {}}}, r"^system 'magic' is unknown; "),
+    ],
+)
+def test_an_unknown_system_is_refused_by_name(
+    comparing: Comparing, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(NotFoundError, match=message):
+        comparing(**{"systems": ("noise",), **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": {"noise": {"lift": "much"}}}, r"^setting compare\.settings\.noise\.lift: "),
+        ({"settings": {"noise": {"deep": {"er": 1}}}}, r"^setting compare\.settings\.noise\.deep"),
+        (
+            {"trials": 2, "spaces": {"noise": {"height": [1]}}},
+            r"^setting compare\.settings\.noise\.height: Extra inputs are not permitted",
+        ),
+    ],
+)
+def test_a_setting_that_is_refused_stops_before_anything_runs(
+    comparing: Comparing, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadSettingError, match=message):
+        comparing("shares", "noise", **change)
+    assert comparing.fits.done == []
+
+
+def test_a_damaged_result_is_refused_by_name(comparing: Comparing) -> None:
+    comparing("shares")
+    path = comparing.out / "results" / "shares-0.json"
+    path.write_text(path.read_text().replace('"minutes"', '"hours"'))
+
+    with pytest.raises(BadArtifactError, match=r"shares-0\.json cannot be read: .*; remove it to"):
+        rebuild([comparing.out], comparing.out, CompareSettings(), registry=comparing.registry)
+
+
+def test_damaged_ranks_are_refused_by_name(comparing: Comparing) -> None:
+    comparing("shares")
+    path = comparing.out / "results" / "shares-0.ranks.npz"
+    path.write_bytes(path.read_bytes()[:-1])
+
+    with pytest.raises(BadArtifactError, match=r"shares-0\.ranks\.npz is damaged: its SHA-256 "):
+        comparing("shares")
+
+
+def test_results_of_two_datasets_do_not_stand_in_one_table(
+    comparing: Comparing, tmp_path: Path
+) -> None:
+    comparing("shares")
+    other = with_other_held_out_rows(
+        random_dataset(np.random.default_rng(1), users=60, items=50), np.random.default_rng(2)
+    )
+    elsewhere = Comparing(write_folder(other, tmp_path / "other"), tmp_path / "elsewhere")
+    elsewhere("noise")
+
+    folders = [comparing.out, elsewhere.out]
+    with pytest.raises(BadArtifactError, match=r"noise-0\.json and .* differ in their dataset$"):
+        rebuild(folders, tmp_path / "merged", CompareSettings(), registry=comparing.registry)
+
+
+def test_runs_of_one_system_with_two_settings_do_not_stand_in_one_table(
+    comparing: Comparing,
+) -> None:
+    comparing("noise")
+    comparing("noise", seeds=(0,), settings={"noise": {"lift": 0.5}})
+
+    message = r"noise-0\.json and .*noise-1\.json differ in their settings; remove one of them$"
+    with pytest.raises(BadArtifactError, match=message):
+        rebuild([comparing.out], comparing.out, CompareSettings(), registry=comparing.registry)

@@ -1,0 +1,141 @@
+"""A comparison must show chance where there is nothing to know, and no test row before the end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.comparison.compare import compare
+from model.comparison.recguru import fit as fit_recguru
+from model.comparison.registry import SYSTEMS
+from model.comparison.settings import CompareSettings, with_values
+from model.comparison.systems import Task
+from model.data.dataset import Dataset
+from model.data.training_data import TrainingData
+from tests.model.comparison.systems_in_tests import (
+    Fits,
+    Shares,
+    knowing,
+    noise,
+    registry_of,
+    shares,
+    write_folder,
+)
+from tests.model.dataset_making import random_dataset, with_other_held_out_rows
+
+TINY_TRAINING = {
+    "network.width": 8,
+    "network.heads": 1,
+    "network.layers": 1,
+    "network.feed_forward": 8,
+    "network.max_history": 6,
+    "network.recent": 6,
+    "pre_training.epochs": 1,
+    "adversarial.steps": 2,
+    "fine_tuning.epochs": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    """Return domains of more items than there are sampled negatives."""
+    return random_dataset(np.random.default_rng(3), users=1500, items=320)
+
+
+def test_a_random_scorer_is_at_chance(dataset: Dataset, tmp_path: Path) -> None:
+    data = write_folder(dataset, tmp_path / "data")
+    settings = CompareSettings(seeds=(0,), resamples=100)
+    registry = registry_of(noise(Fits()))
+
+    report = compare(data, tmp_path / "out", settings, say=lambda _: None, registry=registry).report
+
+    for domain in dataset.domains:
+        for part in ("all", "shared", "short", "cold"):
+            found = report["domains"][domain.name][part]
+            figures = found["systems"]["noise"]
+            for ranking, places in (("sampled", 201), ("full", len(domain.vocabulary))):
+                chance = 10 / places  # the few items a user has had lift it by less than 5 %
+                error = (chance / found["users"]) ** 0.5
+                hits = figures[ranking]["hr@10"]["mean"]
+                assert chance - 4 * error < hits < 1.05 * chance + 4 * error
+
+
+@pytest.mark.parametrize("system", ["popularity", "co-occurrence", "cross-co-occurrence"])
+def test_labels_drawn_at_random_are_found_at_chance(
+    dataset: Dataset, tmp_path: Path, system: str
+) -> None:
+    shuffled = with_other_held_out_rows(dataset, np.random.default_rng(4))
+    data = write_folder(shuffled, tmp_path / "data")
+    settings = CompareSettings(systems=(system,), seeds=(0,), resamples=100)
+
+    report = compare(data, tmp_path / "out", settings, say=lambda _: None).report
+
+    for domain in dataset.domains:
+        found = report["domains"][domain.name]["all"]
+        chance = 10 / len(domain.vocabulary)
+        error = (chance / found["users"]) ** 0.5
+        hits = found["systems"][system]["full"]["hr@10"]["mean"]
+        assert abs(hits - chance) < 4 * error + 0.05 * chance
+
+
+def test_other_test_rows_change_figures_and_ranks_alone(dataset: Dataset, tmp_path: Path) -> None:
+    changed = with_other_held_out_rows(dataset, np.random.default_rng(5))
+    settings = CompareSettings(seeds=(0,), trials=3, resamples=100)
+    records: list[list[dict[str, Any]]] = []
+    fits = Fits()
+    for name, each in (("as it is", dataset), ("changed", changed)):
+        data, out = write_folder(each, tmp_path / name / "data"), tmp_path / name / "out"
+        registry = registry_of(shares(fits), knowing(fits))
+        compare(data, out, settings, say=lambda _: None, registry=registry)
+        records.append([json.loads(path.read_text()) for path in sorted(out.glob("[rt]*/*.json"))])
+
+    half = len(fits.systems) // 2
+    compared = 0
+    for one, other in zip(fits.systems[:half], fits.systems[half:], strict=True):
+        if isinstance(one, Shares) and isinstance(other, Shares):
+            for name, counts in one.tensors().items():
+                assert (counts == other.tensors()[name]).all()
+                compared += 1
+    assert compared == 2
+    assert len(records[0]) == 5  # two results and three trials
+    for one_record, other_record in zip(*records, strict=True):
+        if one_record["kind"] == "recguru-result":
+            assert one_record["ranks"] != other_record["ranks"]
+        assert untested(one_record) == untested(other_record)
+
+
+def untested(record: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what test rows may change, and what differs from run to run."""
+    facts = {key: value for key, value in record["facts"].items() if key != "dataset"}
+    kept = {
+        key: value
+        for key, value in record.items()
+        if key not in {"ranks", "domains", "minutes", "peak_mib"}
+    }
+    text = json.dumps({**kept, "facts": facts})
+    timeless = json.loads(text, object_hook=_without_minutes)
+    assert isinstance(timeless, dict)
+    return timeless
+
+
+def _without_minutes(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key != "minutes"}
+
+
+def test_recguru_learns_the_same_whatever_the_test_rows_are(tmp_path: Path) -> None:
+    dataset = random_dataset(np.random.default_rng(6), users=40, items=30)
+    changed = with_other_held_out_rows(dataset, np.random.default_rng(7))
+    settings = with_values(SYSTEMS["recguru"].defaults(), TINY_TRAINING, owner="recguru")
+    histories = [{"books": np.array([1, 2], np.int32)}, {"films": np.array([3], np.int32)}]
+    scores = []
+    for name, each, seed in (("one", dataset, 1), ("same", changed, 1), ("other", dataset, 2)):
+        folder = write_folder(each, tmp_path / name / "data")
+        work = tmp_path / name / "work"
+        work.mkdir()
+        task = Task(TrainingData.of(each), folder, settings, seed, work, "cpu")
+        scores.append(fit_recguru(task).scores("films", histories))
+
+    assert (scores[0] == scores[1]).all()
+    assert (scores[0] != scores[2]).any()
