@@ -22,31 +22,42 @@ def train(  # noqa: PLR0913  # every flag is a parameter
     config: Annotated[
         Path | None, typer.Option(help="TOML file; its table [train] is read.")
     ] = None,
+    preset: Annotated[
+        str, typer.Option(help="What the settings start from: recguru or paper.")
+    ] = "recguru",
     seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same weights (CPU).")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in OUT.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Train the three phases: pre-training, adversarial, fine-tuning per domain.
+    """Train the three phases: pre-training, adversarial, fine-tuning.
 
-    Writes checkpoints, metrics.jsonl, TensorBoard events, training.png, summary.txt and the bundle.
+    Writes checkpoints, metrics.jsonl, TensorBoard events, training.png, alignment.png, summary.txt
+    and the bundle.
 
     \b
     Example:
       recguru train --data dataset --out run --seed 1
       recguru train --data dataset --out run --resume
+      recguru train --data dataset --out run --preset paper --config recguru.toml
     """  # noqa: D301  # the backspace keeps the lines of the example apart
     from model.settings import load_settings
     from model.training.loop import train as run_training
-    from model.training.plots import plot_training
+    from model.training.plots import plot_alignment, plot_training
+    from model.training.presets import PRESETS
     from model.training.settings import TrainSettings
     from model.training.summary import summary_text
 
-    settings = load_settings(TrainSettings, table="train", config=config, flags={"seed": seed})
+    if preset not in PRESETS:
+        raise typer.BadParameter(f"there are {', '.join(PRESETS)}", param_hint="--preset")
+    settings = load_settings(
+        TrainSettings, table="train", config=config, flags={"seed": seed}, preset=PRESETS[preset]
+    )
     trained = run_training(data, out, settings, resume=resume, device=device)
-    plot = plot_training(out)
+    plots = [path for path in (plot_training(out), plot_alignment(out)) if path]
     if as_json:
         print_json({"bundle": str(trained.bundle), "digest": trained.digest, **trained.summary})
         return
     typer.echo(summary_text(trained), nl=False)
-    typer.echo(f"curves in {plot}" if plot else "no curves: install the extra `plots`")
+    places = ", ".join(str(path) for path in plots)
+    typer.echo(f"pictures in {places}" if places else "no pictures: install the extra `plots`")

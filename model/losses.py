@@ -5,6 +5,8 @@ Shapes: P positions, B users, D width, V items of a domain, S shared negatives.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +15,27 @@ from torch import Tensor
 Critic = Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The items of a domain, looked up by row, so that a loss touches no other."""
+
+    count: int
+    """V; rows are from 1 to V."""
+    vectors: Callable[[Tensor], Tensor]
+    """From rows of any shape to item embeddings (..., D)."""
+
+    @classmethod
+    def of(cls, table: Tensor) -> Self:
+        """Take the items of a table (V + 1, D), whose row 0 is padding and no item."""
+        return cls(len(table) - 1, table.__getitem__)
+
+    def all_rows(self, device: torch.device) -> Tensor:
+        """Return every row, (V,)."""
+        return torch.arange(1, self.count + 1, device=device)
+
+
 def softmax_loss(
-    states: Tensor, targets: Tensor, table: Tensor, negatives: Tensor | None = None
+    states: Tensor, targets: Tensor, items: Catalogue, negatives: Tensor | None = None
 ) -> Tensor:
     """Cross entropy of the targets, over all items or over shared samples (equations 5, 14; 6.1.3).
 
@@ -24,7 +45,7 @@ def softmax_loss(
     Args:
         states: What predicts, (P, D).
         targets: Rows of the items that came, (P,), from 1 to V.
-        table: Item embeddings, (V + 1, D); row 0 is padding and never a candidate.
+        items: What they are scored against.
         negatives: Rows drawn uniformly from 1 to V, shared by all positions, (S,); none means the
             softmax runs over all V items.
 
@@ -32,32 +53,34 @@ def softmax_loss(
         The mean over the positions, a scalar.
     """
     if negatives is None:
-        scores = states @ table[1:].T  # (P, V)
+        scores = states @ items.vectors(items.all_rows(states.device)).T  # (P, V)
         return F.cross_entropy(scores, targets - 1)
-    own = (states * table[targets]).sum(dim=-1, keepdim=True)  # (P, 1)
-    scale = math.log((len(table) - 1) / len(negatives))
-    others = states @ table[negatives].T + scale  # (P, S)
+    own = (states * items.vectors(targets)).sum(dim=-1, keepdim=True)  # (P, 1)
+    scale = math.log(items.count / len(negatives))
+    others = states @ items.vectors(negatives).T + scale  # (P, S)
     others = others.masked_fill(targets.unsqueeze(1) == negatives, -torch.inf)
     logits = torch.cat([own, others], dim=1)
     return F.cross_entropy(logits, torch.zeros_like(targets))
 
 
-def bpr_loss(states: Tensor, targets: Tensor, table: Tensor, negatives: Tensor) -> Tensor:
+def bpr_loss(
+    states: Tensor, targets: Tensor, items: Catalogue, negatives: Tensor | None = None
+) -> Tensor:
     """The recommendation loss of equation 12: the negatives count by the mean of their scores.
 
     Args:
         states: Preference vectors, (P, D).
         targets: Rows of the items that came, (P,).
-        table: Item embeddings, (V + 1, D).
-        negatives: Rows of the set N_s, shared by all positions, (S,).
+        items: What they are scored against.
+        negatives: Rows of the set N_s, shared by all positions, (S,); none means all V items.
 
     Returns:
         The mean over the positions, a scalar.
     """
-    wanted = (states * table[targets]).sum(dim=-1)  # (P,)
-    unwanted = states @ table[negatives].mean(
-        dim=0
-    )  # (P,): the mean score is the score of the mean
+    wanted = (states * items.vectors(targets)).sum(dim=-1)  # (P,)
+    rows = items.all_rows(states.device) if negatives is None else negatives
+    mean = items.vectors(rows).mean(dim=0)
+    unwanted = states @ mean  # (P,): the mean of the scores is the score of the mean
     return (F.softplus(-wanted) + F.softplus(unwanted)).mean()  # -log(1 - sigmoid(x)) = softplus(x)
 
 
@@ -119,6 +142,29 @@ def shared_user_loss(first: Tensor, second: Tensor) -> Tensor:
         return first.sum()
     # The root has no slope at zero; the small term keeps equal GURs from turning into NaN.
     return ((first - second).square().sum(dim=1) + 1e-12).sqrt().mean()
+
+
+def contrastive_loss(first: Tensor, second: Tensor, *, temperature: float) -> Tensor:
+    """Tell a shared user's other GUR from those of the other shared users, both ways.
+
+    A softmax over -|a - b|^2 / (2 D temperature): for GURs of length sqrt(D), as a layer norm gives
+    them, the cosine divided by the temperature. Beyond the paper: the l2 penalty asks only that two
+    GURs be near, which is met by all being near; this asks that they be nearer than others.
+
+    Args:
+        first: GURs from the first domain, (B, D).
+        second: GURs of the same users from the second domain, (B, D).
+        temperature: Above 0.
+
+    Returns:
+        The mean cross entropy over both ways, a scalar; 0 for one user or none.
+    """
+    if len(first) <= 1:
+        return (first - second).sum() * 0.0
+    squares = first.square().sum(dim=1, keepdim=True) + second.square().sum(dim=1)
+    likeness = (2 * first @ second.T - squares) / (2 * first.shape[1] * temperature)  # (B, B)
+    own = torch.arange(len(first), device=first.device)
+    return (F.cross_entropy(likeness, own) + F.cross_entropy(likeness.T, own)) / 2
 
 
 def generator_loss(

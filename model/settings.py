@@ -32,6 +32,7 @@ def load_settings(
     table: str,
     config: Path | None = None,
     flags: Mapping[str, Any] | None = None,
+    preset: Mapping[str, Any] | None = None,
 ) -> S:
     """Read settings of one kind from the four sources.
 
@@ -40,6 +41,7 @@ def load_settings(
         table: Its table in the TOML file and, in capitals, its part of the environment prefix.
         config: The TOML file; none means defaults, environment and flags alone.
         flags: Values given on the command line; nested keys as nested mappings, None if not given.
+        preset: Values, nested likewise, in place of the defaults of the kind.
 
     Returns:
         The checked settings.
@@ -48,7 +50,8 @@ def load_settings(
         BadSettingError: If the file is missing or not TOML, or a value or key is refused; the
             message names the source's key and what it must be.
     """
-    values = _merged(_toml_table(config, table), _environment(kind, table))
+    values = _merged(preset or {}, _toml_table(config, table))
+    values = _merged(values, _environment(kind, table))
     values = _merged(values, _given(flags or {}))
     try:
         return kind.model_validate(values)

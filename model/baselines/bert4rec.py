@@ -20,7 +20,7 @@ from model.baselines.sequential_training import fit_system
 from model.baselines.system import Tensors
 from model.data.batches import Places, pad_slices
 from model.data.training_data import TrainingData, TrainingDomain
-from model.losses import softmax_loss
+from model.losses import Catalogue, softmax_loss
 from model.training.draws import Draws
 from model.training.reconstruction import draw_negatives
 
@@ -93,7 +93,7 @@ def batch_loss(
     states = network(rows.masked_fill(hidden, network.mask))[hidden]  # (B, T, D) -> (P, D)
     sampled = settings.softmax == "sampled"
     negatives = draw_negatives(domain, settings.negatives, draws) if sampled else None
-    return softmax_loss(states, rows[hidden], network.table, negatives)
+    return softmax_loss(states, rows[hidden], Catalogue.of(network.table), negatives)
 
 
 def hidden_steps(rows: Tensor, settings: Bert4RecSettings, generator: torch.Generator) -> Tensor:

@@ -24,7 +24,7 @@ from model.baselines.sequential_training import fit_system
 from model.baselines.system import Tensors
 from model.data.batches import Places, pad_slices
 from model.data.training_data import TrainingData, TrainingDomain
-from model.losses import softmax_loss
+from model.losses import Catalogue, softmax_loss
 from model.training.draws import Draws
 from model.training.reconstruction import draw_negatives
 
@@ -95,7 +95,8 @@ def batch_loss(
     states = network(read)[real]  # (B, T, D) -> (P, D)
     if settings.loss == "softmax":
         negatives = draw_negatives(domain, settings.negatives, draws)
-        return softmax_loss(states, wanted[real], network.table, negatives)
+        items = Catalogue.of(network.table)
+        return softmax_loss(states, wanted[real], items, negatives)
     others = unowned_rows(rows, domain.items, draws.torch)[:, 1:]
     return binary_loss(states, wanted[real], others[real], network.table)
 

@@ -22,9 +22,9 @@ from model.data.training_data import TrainingData, TrainingDomain
 from model.evaluation.validation import Validation
 from model.networks.blocks import draw_dropout_from
 from model.networks.system import initialise
+from model.training.descent import optimise
 from model.training.draws import BatchPlan, Draws
 from model.training.health import check_weights
-from model.training.phases import optimise
 from model.training.selection import Selection
 from model.training.start import item_vectors
 

@@ -8,10 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from model.comparison.grid import Space
-from model.comparison.settings import Values
+from model.comparison.settings import Values, flattened
 from model.comparison.systems import Entry, Fit, Task
 from model.evaluation.protocol import Scorer
 from model.settings import Settings
+from model.training.presets import PAPER, RECGURU
 
 if TYPE_CHECKING:
     from model.baselines.system import Kind
@@ -47,14 +48,16 @@ def _baseline(name: str, title: str, dotted: str, **more: Any) -> Entry:  # noqa
     return Entry(name, title, _settings(f"{dotted}Settings"), _kind(dotted), **more)
 
 
-def _variant(name: str, title: str, changes: Values, space: Space) -> Entry:
-    """Describe a system of the RecGURU family: `recguru train` with other settings."""
+def _variant(
+    name: str, title: str, changes: Values, *, preset: Mapping[str, Any] = RECGURU, space: Space
+) -> Entry:
+    """Describe a system of the RecGURU family: `recguru train` with a preset and some changes."""
     return Entry(
         name,
         title,
         _settings("model.training.settings:TrainSettings"),
         _recguru,
-        changes=changes,
+        changes={**flattened(preset), **changes},
         space=space,
         ours=True,
         on_device=True,
@@ -84,6 +87,7 @@ _SEQUENCES: Space = {
     "dropout": [0.1, 0.2, 0.4],
     "epochs": [8, 16],
     "layers": [1, 2, 3],
+    "width": [64, 128],
 }
 _NEIGHBOURS: Space = {
     "decay": [0.4, 0.6, 0.8, 1.0],
@@ -91,11 +95,23 @@ _NEIGHBOURS: Space = {
     "smoothing": [0.0, 3.0, 10.0, 30.0],
 }
 _RECGURU: Space = {
+    "network.dropout": [0.3, 0.4, 0.5],
+    "fine_tuning.learning_rate": [1e-3, 2e-3, 3e-3],
+    "temperature": [0.1, 0.13, 0.16],
+}
+_AS_PUBLISHED: Space = {
     "network.dropout": [0.1, 0.2, 0.3],
     "fine_tuning.learning_rate": [5e-4, 1e-3, 2e-3],
-    "fine_tuning.hide_other": [0.0, 0.25, 0.5],
+    "pre_training.epochs": [5, 10],
     "adversarial.adversarial_weight": [0.1, 1.0],
 }
+_ALONE: Values = {
+    "pre_training.item_start": "neighbours",
+    "fine_tuning.cold_weight": 0.0,
+    "fine_tuning.shared_weight": 0.0,
+    "fine_tuning.adversarial_weight": 0.0,
+}
+"""What makes two single-domain systems of the preset, but for the encoder they have in common."""
 
 _ENTRIES = (
     _baseline("popularity", "POP", "model.baselines.popularity:Popularity", seeded=False),
@@ -137,7 +153,10 @@ _ENTRIES = (
     _baseline("mfem", "MFEM", "model.baselines.mfem:Mfem", space=_TRANSFER),
     _baseline("cngan", "CnGAN", "model.baselines.cngan:CnGan", space=_TRANSFER),
     _baseline("doml", "DOML", "model.baselines.doml:Doml", space=_TRANSFER),
-    _variant("recguru", "RecGURU", changes={}, space=_RECGURU),
+    _variant("seqrec", "SeqRec", {**_ALONE, "network.memory": "none"}, space=_RECGURU),
+    _variant("autorec", "AutoRec", {**_ALONE, "network.memory": "own"}, space=_RECGURU),
+    _variant("recguru-paper", "RecGURU, published", {}, preset=PAPER, space=_AS_PUBLISHED),
+    _variant("recguru", "RecGURU", {}, space=_RECGURU),
 )
 
 SYSTEMS: Mapping[str, Entry] = {entry.name: entry for entry in _ENTRIES}

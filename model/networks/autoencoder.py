@@ -26,38 +26,59 @@ def module_key(domain: str) -> str:
 class DomainEmbedding(nn.Module):
     """Items and positions of one domain as vectors (the paper's I and P)."""
 
-    def __init__(self, items: int, *, width: int, max_history: int, dropout: float) -> None:
+    def __init__(self, items: int, settings: NetworkSettings) -> None:
         super().__init__()
+        width = settings.width
         self.items = nn.Embedding(items + 1, width, padding_idx=0)
-        self.positions = nn.Embedding(max_history + 1, width)
+        self.positions = nn.Embedding(settings.max_history + 1, width)
         self.end = token(width)
-        self.dropout = Dropout(dropout)
+        self.dropout = Dropout(settings.dropout)
+        self.item_dropout = Dropout(settings.item_dropout)
+        self.unit = settings.scoring == "cosine"
+
+    def item_vectors(self, rows: Tensor) -> Tensor:
+        """Look items up as they are scored, rows of any shape -> (..., D); zeros for padding."""
+        vectors: Tensor = self.items(rows)
+        return F.normalize(vectors, dim=-1) if self.unit else vectors
+
+    @torch.no_grad()
+    def item_table(self) -> Tensor:
+        """Return all items as they are scored, (V + 1, D)."""
+        table = self.items.weight.detach()
+        return F.normalize(table, dim=-1) if self.unit else table
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Look items up as they are read, rows (B, T) -> (B, T, D); some are left out in training.
+
+        Position and place in the sequence stay those of the item that is left out.
+        """
+        return self.item_dropout.whole(self.item_vectors(rows))
 
     def with_end(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Embed rows (B, T), then [eos] -> vectors (B, T + 1, D), which are real (B, T + 1)."""
         end = (self.end + self.positions.weight[0]).expand(len(rows), 1, -1)
-        vectors = torch.cat([self._placed(rows), end], dim=1)
+        vectors = torch.cat([self._placed(self.read(rows)), end], dim=1)
         real = F.pad(rows != 0, (0, 1), value=True)
         embedded: Tensor = self.dropout(vectors)
         return embedded, real
 
-    def with_start(self, rows: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed a start token (D,), then rows (B, T) -> as `with_end`.
+    def with_start(self, rows: Tensor, items: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed a start token (D,), then rows (B, T) that `read` has looked up -> as `with_end`.
 
         The start token stands right before the first real item, so it moves with the padding.
         """
         padded = F.pad(rows, (1, 0))
         real = F.pad(rows != 0, (0, 1), value=True)  # a step counts from one before its first item
         starts = real & (padded == 0)
-        vectors = torch.where(starts.unsqueeze(-1), start, self._placed(padded))
+        placed = self._placed(F.pad(items, (0, 0, 1, 0)))
+        vectors = torch.where(starts.unsqueeze(-1), start, placed)
         embedded: Tensor = self.dropout(vectors)
         return embedded, real
 
-    def _placed(self, rows: Tensor) -> Tensor:
-        steps = rows.shape[1]
-        positions = torch.arange(steps, 0, -1, device=rows.device)
+    def _placed(self, items: Tensor) -> Tensor:
+        positions = torch.arange(items.shape[1], 0, -1, device=items.device)
         positions = positions.clamp(max=self.positions.num_embeddings - 1)
-        placed: Tensor = self.items(rows) + self.positions(positions)
+        placed: Tensor = items + self.positions(positions)
         return placed
 
 
@@ -68,7 +89,7 @@ class GurEncoder(nn.Module):
         super().__init__()
         self.embeddings = nn.ModuleDict(
             {
-                module_key(domain): domain_embedding(count, settings)
+                module_key(domain): DomainEmbedding(count, settings)
                 for domain, count in items.items()
             }
         )
@@ -106,20 +127,11 @@ class Reconstructor(nn.Module):
         Returns:
             States (B, T, D): state t is made from items before t; where rows is 0 it means nothing.
         """
-        vectors, real = embedding.with_start(rows[:, :-1], self.start)
+        before = rows[:, :-1]
+        vectors, real = embedding.with_start(before, embedding.read(before), self.start)
         shown = real.new_ones(len(rows), 1, 1)
         states: Tensor = self.decoder(vectors, real, gurs.unsqueeze(1), shown)
-        return states
-
-
-def domain_embedding(items: int, settings: NetworkSettings) -> DomainEmbedding:
-    """Make the embedding of a domain with that many items."""
-    return DomainEmbedding(
-        items,
-        width=settings.width,
-        max_history=settings.max_history,
-        dropout=settings.dropout,
-    )
+        return F.normalize(states, dim=-1) if embedding.unit else states
 
 
 def token(width: int) -> nn.Parameter:

@@ -28,13 +28,22 @@ class Dropout(nn.Module):
         """Zero a share of the values and scale up the rest; nothing outside training."""
         if not self.training or not self._dropped:
             return values
+        return values * self._kept(values.shape, values.device) * (_BYTE / (_BYTE - self._dropped))
+
+    def whole(self, vectors: Tensor) -> Tensor:
+        """Zero a share of the vectors (..., D), each whole, and leave the rest as they are."""
+        if not self.training or not self._dropped:
+            return vectors
+        return vectors * self._kept(vectors.shape[:-1], vectors.device).unsqueeze(-1)
+
+    def _kept(self, shape: torch.Size, device: torch.device) -> Tensor:
         if self.generator is None:
             raise ValueError("dropout in training needs a generator; call draw_dropout_from first")
         # One draw of 64 bits decides on eight values: drawing was a quarter of a training step.
-        words = torch.empty(values.numel() // 8 + 1, dtype=torch.int64, device=values.device)
+        count = shape.numel()
+        words = torch.empty(count // 8 + 1, dtype=torch.int64, device=device)
         words.random_(-(2**63), None, generator=self.generator)
-        kept = words.view(torch.uint8)[: values.numel()].view(values.shape) >= self._dropped
-        return values * kept * (_BYTE / (_BYTE - self._dropped))
+        return words.view(torch.uint8)[:count].view(shape) >= self._dropped
 
 
 def draw_dropout_from(network: nn.Module, generator: torch.Generator) -> None:

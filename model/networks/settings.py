@@ -1,6 +1,6 @@
 """The size of the networks; the defaults are the paper's (sections 4.2 and 6.1)."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -31,6 +31,21 @@ class NetworkSettings(Settings):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of the numbers dropped while training; the paper names none."""
 
+    item_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the items of a history that a network does not see while training."""
+
+    scoring: Literal["inner", "cosine"] = "inner"
+    """`inner` is equation 11 over free vectors; `cosine` holds item embeddings and preferences to
+    length one, so that an item that is popular or rare is not scored by the length it has grown."""
+
+    memory: Literal["none", "own", "both"] = "both"
+    """Which GURs a recommender reads: none, the target domain's own (equation 10), or also that of
+    the other domain for users who are known there."""
+
+    recent_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """With `cosine`: what an item of the history weighs in proportion to the next in the mean that
+    is added to a recommender's output; 0 adds none."""
+
     critic_layers: Annotated[int, Field(ge=1, le=16)] = 4
     """Fully connected layers of the critic."""
 
@@ -43,4 +58,6 @@ class NetworkSettings(Settings):
             raise ValueError(f"width {self.width} must be a multiple of heads {self.heads}")
         if self.recent > self.max_history:
             raise ValueError(f"recent {self.recent} is more than max_history {self.max_history}")
+        if self.recent_decay and self.scoring != "cosine":
+            raise ValueError("recent_decay needs scoring 'cosine'")
         return self

@@ -9,16 +9,21 @@ Shapes: B users, D width, S shared users.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from model.data.batches import Places
 from model.data.training_data import TrainingDomain
+from model.files import write_bytes_atomically
 from model.training.context import Context
 
+GURS = "gurs-{phase}.safetensors"
+"""What `write_gurs` leaves in a run: by domain (B, D), float32."""
 USERS = 3000
 """Most users of each domain that the classifier sees; 7 in 10 to learn from, the rest to judge."""
 LOOKED_UP = 800
@@ -39,10 +44,10 @@ class Alignment:
     where no user is shared."""
     looked_up: int
     """Shared users looked up among each other."""
-    unseen_rank: float
-    """As `shared_rank`, for shared users whom no l2 penalty has tied; 0 for none."""
-    unseen_looked_up: int
-    """Users of `unseen_rank`."""
+    untied_rank: float
+    """As `shared_rank`, for shared users whom no loss has tied; 0 for none."""
+    untied_looked_up: int
+    """Users of `untied_rank`."""
 
     def figures(self) -> Mapping[str, float]:
         """Spell it for records and summaries."""
@@ -50,8 +55,8 @@ class Alignment:
             "domain_accuracy": self.accuracy,
             "shared_rank": self.shared_rank,
             "shared_looked_up": self.looked_up,
-            "unseen_rank": self.unseen_rank,
-            "unseen_looked_up": self.unseen_looked_up,
+            "untied_rank": self.untied_rank,
+            "untied_looked_up": self.untied_looked_up,
         }
 
 
@@ -59,10 +64,8 @@ class Alignment:
 class Sample:
     """GURs of users that are not shared, equally many of each domain."""
 
-    first: Tensor
-    """(B, D)."""
-    second: Tensor
-    """(B, D)."""
+    by_domain: Mapping[str, Tensor]
+    """(B, D) each."""
 
 
 def sample_gurs(context: Context, generator: np.random.Generator) -> Sample:
@@ -71,31 +74,39 @@ def sample_gurs(context: Context, generator: np.random.Generator) -> Sample:
     pools = [_unshared(domain) for domain in (first, second)]
     count = min(USERS, *(len(pool) for pool in pools))
     chosen = [generator.choice(pool, count, replace=False) for pool in pools]
-    return Sample(_gurs(context, first, chosen[0]), _gurs(context, second, chosen[1]))
+    return Sample(
+        {
+            first.name: _gurs(context, first, chosen[0]),
+            second.name: _gurs(context, second, chosen[1]),
+        }
+    )
 
 
 def measure_alignment(
-    context: Context, sample: Sample, unseen: Places, generator: np.random.Generator
+    context: Context, sample: Sample, generator: np.random.Generator
 ) -> Alignment:
     """Judge how far the domains are one.
 
     Args:
         context: The training; its networks are put into evaluation mode.
         sample: From `sample_gurs`.
-        unseen: Places in `context.data.shared` of the users that no penalty ties.
         generator: Draws the judges and whom they see.
     """
-    shared = len(context.data.shared)
-    tied = np.setdiff1d(np.arange(shared), unseen)
-    looked_up = generator.permutation(tied)[:LOOKED_UP]
-    unseen = generator.permutation(unseen)[:LOOKED_UP]
+    first, second = sample.by_domain.values()
+    tied = generator.permutation(context.tied)[:LOOKED_UP]
+    untied = generator.permutation(context.untied)[:LOOKED_UP]
     return Alignment(
-        accuracy=domain_accuracy(sample.first, sample.second, generator),
-        shared_rank=_shared_rank(context, looked_up),
-        looked_up=len(looked_up),
-        unseen_rank=_shared_rank(context, unseen),
-        unseen_looked_up=len(unseen),
+        accuracy=domain_accuracy(first, second, generator),
+        shared_rank=_shared_rank(context, tied),
+        looked_up=len(tied),
+        untied_rank=_shared_rank(context, untied),
+        untied_looked_up=len(untied),
     )
+
+
+def write_gurs(run: Path, phase: str, sample: Sample) -> None:
+    """Leave a sample in the run's folder, to draw."""
+    write_bytes_atomically(run / GURS.format(phase=phase), save(dict(sample.by_domain)))
 
 
 def domain_accuracy(first: Tensor, second: Tensor, generator: np.random.Generator) -> float:

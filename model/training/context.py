@@ -4,6 +4,7 @@ Shapes: B users in a batch, T steps, D width.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,8 +13,12 @@ from torch import Tensor
 
 from model.data.batches import Places, alike, pad_slices
 from model.data.training_data import TrainingData, TrainingDomain
+from model.losses import Catalogue
+from model.networks.autoencoder import DomainEmbedding
 from model.networks.system import TrainingNetworks
 from model.training.settings import TrainSettings
+
+_UNTIED = 2**32  # apart from the numbers of phases, which draws follow from too
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,30 @@ class Context:
     networks: TrainingNetworks
     settings: TrainSettings
     device: torch.device
+    tied: Places
+    """Places in `data.shared` of the users that losses of shared users may draw."""
+    untied: Places
+    """Places of the others."""
+
+    @classmethod
+    def of(
+        cls,
+        data: TrainingData,
+        networks: TrainingNetworks,
+        settings: TrainSettings,
+        device: torch.device,
+    ) -> Self:
+        """Put together what the phases share; who is left untied follows from the seed."""
+        shared = len(data.shared)
+        order = np.random.default_rng([settings.seed, _UNTIED]).permutation(shared)
+        untied, tied = np.split(order, [int(settings.untied_share * shared)])
+        return cls(data, networks.to(device), settings, device, np.sort(tied), np.sort(untied))
+
+    def draw_shared(self, count: int, generator: np.random.Generator) -> Places:
+        """Draw some tied users, none twice -> places in the first and second domain, (S, 2)."""
+        count = min(count, len(self.tied))
+        chosen: Places = generator.choice(self.tied, count, replace=False)
+        return self.data.shared[chosen]
 
     def rows(
         self, domain: TrainingDomain, users: Places, *, counts: Places | None = None
@@ -45,6 +74,15 @@ class Context:
         return torch.autocast(
             self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"
         )
+
+    def catalogue(self, embedding: DomainEmbedding) -> Catalogue:
+        """Return the items of an embedding as losses look them up."""
+        return Catalogue(embedding.items.num_embeddings - 1, embedding.item_vectors)
+
+    def sharpened(self, states: Tensor) -> Tensor:
+        """Return states (..., D) in float32, ready for a softmax over their scores."""
+        cosine = self.settings.network.scoring == "cosine"
+        return states.float() / self.settings.temperature if cosine else states.float()
 
     def gurs(
         self, domain: TrainingDomain, users: Places, *, counts: Places | None = None

@@ -36,11 +36,13 @@ def export_bundle(
     weights = {
         name: weight.detach().cpu().numpy() for name, weight in networks.state_dict().items()
     }
+    for domain in dataset.domains:
+        del weights[item_table_name(domain.name)]
     domains = [
         DomainTables(
             domain.name,
             domain.vocabulary,
-            weights.pop(item_table_name(domain.name)),
+            networks.recommender(domain.name).embedding.item_table().cpu().numpy(),
             popularity_shares(domain),
         )
         for domain in dataset.domains

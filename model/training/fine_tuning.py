@@ -1,10 +1,8 @@
 """Phase three of Algorithm 1: a domain's recommender learns what comes next.
 
-The GURU is fixed here. A user's GUR is made from a prefix that ends before every item it helps to
-predict: a cut is drawn, the items before it become the GUR, and only the steps from the cut on may
-read it. Serving is the case where the cut lies after the last item.
+The GURU is fixed here; `model.training.joint` is where it learns on.
 
-Shapes: B users, T steps, M domains, D width, P real positions.
+Shapes: B users, T steps, D width, P real positions, S shared users.
 """
 
 from collections.abc import Mapping
@@ -12,14 +10,16 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from model.data.batches import Places
 from model.data.training_data import TrainingDomain
 from model.losses import bpr_loss, softmax_loss
 from model.training.context import Context
+from model.training.descent import Descent
 from model.training.draws import Draws
-from model.training.phases import Figures, optimise, plans_of
+from model.training.memory import draw_views
+from model.training.phases import Figures, plans_of
 from model.training.reconstruction import draw_negatives, start_step
 from model.training.selection import Selection
 from model.training.validation import validation_of
@@ -29,6 +29,8 @@ _ENCODED_TOGETHER = 512
 
 class FineTuning:
     """Phase three for one domain."""
+
+    moves_gurs = False
 
     def __init__(self, context: Context, phase: int, domain: TrainingDomain) -> None:
         self.name = f"fine-tuning/{domain.name}"
@@ -40,9 +42,8 @@ class FineTuning:
         place = context.data.domains.index(domain)
         self._plan = plans_of(context, self._settings.batch_users, phase)[place]
         self.steps = self._settings.epochs * self._plan.steps_per_epoch
-        # The paper names 0.9 for both; a second moment of ten steps is too short for rare items.
-        self._optimiser = Adam(
-            self._recommender.parameters(), lr=self._settings.learning_rate, betas=(0.9, 0.98)
+        self._descent = Descent(
+            [self._recommender], betas=(0.9, self._settings.beta_2), settings=context.settings
         )
         self.selection: Selection | None = Selection(
             self._recommender,
@@ -68,49 +69,40 @@ class FineTuning:
         start_step(context, self._draws, step)
         context.networks.eval()
         self._recommender.train()
-        self._optimiser.param_groups[0]["lr"] = settings.learning_rate * (1 - step / self.steps)
         users = self._plan.batch(step)
         rows = context.rows(self._domain, users)
         gurs, shown = self._memory(users, steps=rows.shape[1])
         with context.mixed_precision():
             states = self._recommender(rows[:, :-1], gurs, shown)  # (B, T, D)
         real = rows != 0
-        loss = self._loss(states[real].float(), rows[real])
-        optimise(self._optimiser, loss)
+        loss = self._loss(context.sharpened(states[real]), rows[real])
+        self._descent.step(loss, settings.learning_rate * (1 - step / self.steps))
         return {"loss": loss}
 
     def optimisers(self) -> Mapping[str, Optimizer]:
-        """Return the one optimiser."""
-        return {"recommender": self._optimiser}
+        """Return the recommender's optimisers."""
+        return self._descent.optimisers("recommender")
 
     def _loss(self, states: Tensor, targets: Tensor) -> Tensor:
-        table = self._recommender.embedding.items.weight
+        items = self._context.catalogue(self._recommender.embedding)
         negatives = draw_negatives(self._domain, self._settings.negatives, self._draws)
-        if self._settings.loss == "softmax":
-            return softmax_loss(states, targets, table, negatives)
-        if negatives is None:
-            negatives = torch.arange(1, len(table), device=table.device)
-        return bpr_loss(states, targets, table, negatives)
+        loss = softmax_loss if self._settings.loss == "softmax" else bpr_loss
+        return loss(states, targets, items, negatives)
 
     def _memory(self, users: Places, *, steps: int) -> tuple[Tensor, Tensor]:
         """Give the GURs of a batch, own and other, (B, 2, D), and who may read them, (B, T, 2)."""
-        lengths = self._domain.training.lengths[users]
-        cuts = self._draws.numpy.integers(1, np.maximum(lengths, 2))  # (B,): rows before the cut
-        others = self._domain.other[users]
-        hidden = self._draws.numpy.random(len(users)) < self._settings.hide_other
-        read = np.arange(steps) + (lengths - steps)[:, None]  # (B, T): rows a step has read
-        shown = np.stack(
-            [
-                read >= cuts[:, None],
-                np.broadcast_to(((others >= 0) & ~hidden)[:, None], read.shape),
-            ],
-            axis=2,
+        views = draw_views(
+            self._domain,
+            users,
+            steps=steps,
+            hide_other=self._settings.hide_other,
+            generator=self._draws.numpy,
         )
         context = self._context
         with torch.no_grad():
-            own = context.gurs(self._domain, users, counts=np.minimum(cuts, lengths))
+            own = context.gurs(self._domain, users, counts=views.counts)
         other = self._gurs_of_other()[context.on_device(self._shared_place[users])]
-        return torch.stack([own, other], dim=1), context.on_device(shown)
+        return torch.stack([own, other], dim=1), context.on_device(views.shown)
 
     def _gurs_of_other(self) -> Tensor:
         """Encode the shared users' other histories, once: the GURU is fixed -> (S + 1, D)."""

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from model.console import Advance, progress
@@ -13,17 +14,20 @@ from model.device import resolve_device
 from model.errors import RecGuruError
 from model.files import canonical_json, write_bytes_atomically
 from model.networks.system import TrainingNetworks, initialise
+from model.training.alignment import measure_alignment, sample_gurs, write_gurs
 from model.training.checkpoint import Checkpoints, Progress
 from model.training.context import Context
 from model.training.export import export_bundle
 from model.training.fine_tuning import FineTuning
 from model.training.health import Health, check_weights
+from model.training.joint import JointFineTuning
 from model.training.phases import Adversarial, Phase, PreTraining
 from model.training.record import Record
 from model.training.settings import TrainSettings
 from model.training.summary import SUMMARY, Trained, summary_text
 
 _LOGGED_STEPS = 10
+_JUDGES = 2**32  # apart from the numbers of steps, which draws follow from too
 
 
 def train(
@@ -75,14 +79,12 @@ def train(
 
 
 def phases_of(context: Context) -> list[Phase]:
-    """List the phases of Algorithm 1 in their order; fine-tuning is one phase per domain."""
-    first, second = context.data.domains
-    return [
-        PreTraining(context, 0),
-        Adversarial(context, 1),
-        FineTuning(context, 2, first),
-        FineTuning(context, 3, second),
-    ]
+    """List the phases of Algorithm 1 in their order; fine-tuning is one per domain or joint."""
+    phases: list[Phase] = [PreTraining(context, 0), Adversarial(context, 1)]
+    if context.settings.fine_tuning.joint:
+        return [*phases, JointFineTuning(context, 2)]
+    domains = context.data.domains
+    return phases + [FineTuning(context, 2 + place, each) for place, each in enumerate(domains)]
 
 
 def _context(dataset: Dataset, settings: TrainSettings, device: torch.device) -> Context:
@@ -90,7 +92,7 @@ def _context(dataset: Dataset, settings: TrainSettings, device: torch.device) ->
     items = {domain.name: domain.items for domain in data.domains}
     networks = TrainingNetworks(items, settings.network)
     initialise(networks, torch.Generator().manual_seed(settings.seed))
-    return Context(data, networks.to(device), settings, device)
+    return Context.of(data, networks, settings, device)
 
 
 class _Training:
@@ -140,7 +142,8 @@ class _Training:
                     self._checkpoint(place, step, phase)
         best = phase.selection.finish() if phase.selection else {}
         seconds = time.monotonic() - started
-        self._summary[phase.name] = {**best, "steps": step, "seconds": seconds}
+        judged = self._judged(place, step, record) if phase.moves_gurs else {}
+        self._summary[phase.name] = {**best, **judged, "steps": step, "seconds": seconds}
         self._checkpoint(place + 1, 0, None)
 
     def _step(self, phase: Phase, step: int, record: Record, advance: Advance) -> tuple[int, bool]:
@@ -157,6 +160,15 @@ class _Training:
             self._note = " ".join(f"{name} {number:.4f}" for name, number in numbers.items())
         advance(1, note=self._note)
         return step, selection is not None and selection.is_over
+
+    def _judged(self, place: int, step: int, record: Record) -> Mapping[str, float]:
+        name, context = self._phases[place].name, self._context
+        generator = np.random.default_rng([context.settings.seed, place, _JUDGES])
+        sample = sample_gurs(context, generator)
+        figures = measure_alignment(context, sample, generator).figures()
+        record.add(name, step, figures)
+        write_gurs(self._run, name, sample)
+        return figures
 
     def _checkpoint(self, place: int, step: int, phase: Phase | None) -> None:
         check_weights(self._context.networks)

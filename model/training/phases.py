@@ -9,21 +9,18 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from model.data.batches import Places
 from model.data.training_data import TrainingDomain
-from model.losses import (
-    generator_loss,
-    gradient_penalty,
-    shared_user_loss,
-    wasserstein_distance,
-)
+from model.losses import generator_loss, shared_user_loss
 from model.training.context import Context
+from model.training.critic import BETAS, CriticTraining
+from model.training.descent import Descent
 from model.training.draws import BatchPlan, Draws
 from model.training.reconstruction import autoencode, draw_negatives, start_step
 from model.training.selection import Selection
-from model.training.start import item_vectors
+from model.training.start import item_vectors, joint_item_vectors
 
 Figures = Mapping[str, Tensor]
 """Scalars of one step, on the device, by name."""
@@ -37,6 +34,8 @@ class Phase(Protocol):
     """How many steps it has at most."""
     selection: Selection | None
     """Early stopping, where the phase has any."""
+    moves_gurs: bool
+    """Whether the encoder learns in it."""
 
     def begin(self) -> None:
         """Do what comes once before the first step."""
@@ -53,6 +52,7 @@ class PreTraining:
 
     name = "pre-training"
     selection: Selection | None = None
+    moves_gurs = True
 
     def __init__(self, context: Context, phase: int) -> None:
         self._context = context
@@ -61,8 +61,10 @@ class PreTraining:
         self._plans = plans_of(context, self._settings.batch_users, phase)
         epoch = max(plan.steps_per_epoch for plan in self._plans)
         self.steps = self._settings.epochs * epoch
-        self._optimiser = Adam(
-            autoencoder_parameters(context), lr=self._rate(0), betas=(0.9, 0.98), eps=1e-8
+        self._descent = Descent(
+            [context.networks.serving.gur_encoder, context.networks.reconstructors],
+            betas=(0.9, 0.98),
+            settings=context.settings,
         )
 
     def begin(self) -> None:
@@ -70,11 +72,18 @@ class PreTraining:
         if self._settings.item_start == "random":
             return
         context = self._context
+        width, data = context.settings.network.width, context.data
         self._draws.start_step(0)
-        for domain in context.data.domains:
+        if self._settings.item_start == "joint":
+            tables = joint_item_vectors(data, width, self._draws.numpy)
+        else:
+            first, second = data.domains
+            tables = (
+                item_vectors(first.training, first.items, width, self._draws.numpy),
+                item_vectors(second.training, second.items, width, self._draws.numpy),
+            )
+        for domain, vectors in zip(data.domains, tables, strict=True):
             table = context.networks.serving.gur_encoder.embedding(domain.name).items.weight
-            width = context.settings.network.width
-            vectors = item_vectors(domain.training, domain.items, width, self._draws.numpy)
             with torch.no_grad():
                 table.copy_(torch.from_numpy(vectors))
 
@@ -83,18 +92,17 @@ class PreTraining:
         context = self._context
         start_step(context, self._draws, step)
         context.networks.train()
-        self._optimiser.param_groups[0]["lr"] = self._rate(step)
         figures = {}
         for domain, plan in zip(context.data.domains, self._plans, strict=True):
             negatives = draw_negatives(domain, self._settings.negatives, self._draws)
             _, loss = autoencode(context, domain, plan.batch(step), negatives)
             figures[f"reconstruction/{domain.name}"] = loss
-        optimise(self._optimiser, torch.stack(list(figures.values())).sum())
+        self._descent.step(torch.stack(list(figures.values())).sum(), self._rate(step))
         return figures
 
     def optimisers(self) -> Mapping[str, Optimizer]:
-        """Return the one optimiser."""
-        return {"autoencoder": self._optimiser}
+        """Return the autoencoders' optimisers."""
+        return self._descent.optimisers("autoencoder")
 
     def _rate(self, step: int) -> float:
         width, warmup = self._context.settings.network.width, self._settings.warmup_steps
@@ -108,17 +116,20 @@ class Adversarial:
 
     name = "adversarial"
     selection: Selection | None = None
+    moves_gurs = True
 
     def __init__(self, context: Context, phase: int) -> None:
         self._context = context
         self._settings = context.settings.adversarial
         self._draws = Draws(context.settings.seed, phase, context.device)
         self.steps = self._settings.steps
-        rate, betas = self._settings.learning_rate, (0.5, 0.9)  # section 6.1.3
-        critic = context.networks.critic.parameters()
-        self._critic_optimiser = Adam(critic, lr=rate, betas=betas, eps=1e-8)
-        generator = autoencoder_parameters(context)
-        self._generator_optimiser = Adam(generator, lr=rate, betas=betas, eps=1e-8)
+        self._critic = CriticTraining(context, self._draws)
+        self._descent = Descent(
+            [context.networks.serving.gur_encoder, context.networks.reconstructors],
+            betas=BETAS,
+            settings=context.settings,
+            rate=self._settings.learning_rate,
+        )
 
     def begin(self) -> None:
         """Nothing to prepare."""
@@ -129,8 +140,8 @@ class Adversarial:
         return {**self._critic_steps(), **self._generator_step()}
 
     def optimisers(self) -> Mapping[str, Optimizer]:
-        """Return the critic's and the generator's optimiser."""
-        return {"critic": self._critic_optimiser, "generator": self._generator_optimiser}
+        """Return the critic's and the generator's optimisers."""
+        return {**self._critic.optimisers(), **self._descent.optimisers("generator")}
 
     def _critic_steps(self) -> dict[str, Tensor]:
         """Take all critic steps of an iteration; return the figures of the last.
@@ -149,16 +160,8 @@ class Adversarial:
             )
         figures: dict[str, Tensor] = {}
         for gurs in zip(first, second, strict=True):
-            figures = self._critic_step(*gurs)
+            figures = self._critic.step(*gurs)
         return figures
-
-    def _critic_step(self, first: Tensor, second: Tensor) -> dict[str, Tensor]:
-        critic = self._context.networks.critic
-        distance = wasserstein_distance(critic(first), critic(second))
-        penalty = gradient_penalty(critic, first, second, self._draws.torch)
-        loss = self._settings.penalty_weight * penalty - distance
-        optimise(self._critic_optimiser, loss)
-        return {"critic_loss": loss, "wasserstein": distance, "gradient_penalty": penalty}
 
     def _generator_step(self) -> dict[str, Tensor]:
         context, settings = self._context, self._settings
@@ -170,25 +173,22 @@ class Adversarial:
             encoded, loss = autoencode(context, domain, users, negatives)
             gurs.append(encoded)
             figures[f"reconstruction/{domain.name}"] = loss
-        critic = context.networks.critic
-        critic.requires_grad_(requires_grad=False)  # its parameters are fixed here, Algorithm 1
-        total = generator_loss(
-            torch.stack(list(figures.values())).sum(),
-            wasserstein_distance(critic(gurs[0]), critic(gurs[1])),
-            self._shared_users_loss(),
-            adversarial_weight=settings.adversarial_weight,
-            shared_weight=settings.shared_weight,
-        )
-        optimise(self._generator_optimiser, total)
-        critic.requires_grad_(requires_grad=True)
+        with self._critic.fixed():
+            total = generator_loss(
+                torch.stack(list(figures.values())).sum(),
+                self._critic.distance(gurs[0], gurs[1]),
+                self._shared_users_loss(),
+                adversarial_weight=settings.adversarial_weight,
+                shared_weight=settings.shared_weight,
+            )
+            self._descent.step(total)
         return {**figures, "generator_loss": total}
 
     def _shared_users_loss(self) -> Tensor:
-        context, shared = self._context, self._context.data.shared
-        if not len(shared):
+        context = self._context
+        if not len(context.tied):
             return torch.zeros((), device=context.device)
-        count = min(self._settings.batch_users, len(shared))
-        chosen = shared[self._draws.numpy.choice(len(shared), count, replace=False)]
+        chosen = context.draw_shared(self._settings.batch_users, self._draws.numpy)
         first, second = (
             context.gurs(domain, chosen[:, place])
             for place, domain in enumerate(context.data.domains)
@@ -210,17 +210,3 @@ def plans_of(context: Context, batch_users: int, phase: int) -> list[BatchPlan]:
         )
         for place, domain in enumerate(context.data.domains)
     ]
-
-
-def autoencoder_parameters(context: Context) -> list[torch.nn.Parameter]:
-    """Return what reconstruction trains: embeddings, shared encoder, decoders."""
-    networks = context.networks
-    modules = [networks.serving.gur_encoder, networks.reconstructors]
-    return [parameter for module in modules for parameter in module.parameters()]
-
-
-def optimise(optimiser: Optimizer, loss: Tensor) -> None:
-    """Take one step down a loss."""
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    optimiser.step()

@@ -40,9 +40,10 @@ def autoencode(
         with context.mixed_precision():
             rebuilt = networks.reconstructor(domain.name)(embedding, rows, gurs[-1])
         real = rows != 0
-        states.append(rebuilt[real].float())
+        states.append(context.sharpened(rebuilt[real]))
         targets.append(rows[real])
-    loss = softmax_loss(torch.cat(states), torch.cat(targets), embedding.items.weight, negatives)
+    items = context.catalogue(embedding)
+    loss = softmax_loss(torch.cat(states), torch.cat(targets), items, negatives)
     return torch.cat(gurs), loss
 
 

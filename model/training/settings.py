@@ -22,8 +22,9 @@ class PreTrainingSettings(Settings):
     batch_users: Count = 128
     """Users of each domain in a step."""
 
-    item_start: Literal["neighbours", "random"] = "neighbours"
-    """Where item embeddings start: by what stands near them in training rows, or at random."""
+    item_start: Literal["joint", "neighbours", "random"] = "neighbours"
+    """Where item embeddings start: by what stands near them in training rows, in a space of both
+    domains (`joint`) or in one for each; or at random."""
 
     learning_rate: Rate = 1.0
     """Factor of width^-0.5 * min(step^-0.5, step * warmup_steps^-1.5) (section 6.1.3)."""
@@ -42,13 +43,16 @@ class AdversarialSettings(Settings):
     """Iterations, each of several critic steps and one generator step."""
 
     critic_steps: Count = 5
-    """Critic steps in an iteration (the paper's CRITIC_ITERS)."""
+    """Critic steps in an iteration, or a step of joint fine-tuning (the paper's CRITIC_ITERS)."""
 
     batch_users: Count = 64
     """Users of each domain in a step, and shared users in a generator step."""
 
     learning_rate: Rate = 1e-4
-    """Learning rate of both optimisers (section 6.1.3)."""
+    """Learning rate of encoder and decoders (section 6.1.3)."""
+
+    critic_rate: Rate = 1e-4
+    """Learning rate of the critic, here and in joint fine-tuning (section 6.1.3)."""
 
     penalty_weight: Weight = 10.0
     """Factor of the gradient penalty in the critic's loss."""
@@ -75,6 +79,9 @@ class FineTuningSettings(Settings):
     learning_rate: Rate = 1e-3
     """Learning rate at the start (section 6.1.3); it falls to zero in a straight line."""
 
+    beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.98
+    """Adam's second beta. The paper names 0.9: ten steps, which is short for rare items."""
+
     loss: Literal["softmax", "bpr"] = "softmax"
     """`bpr` is equation 12; `softmax` the cross entropy over all or sampled items."""
 
@@ -90,6 +97,31 @@ class FineTuningSettings(Settings):
     hide_other: Share = 0.25
     """Share of shared users, drawn anew each step, whose GUR of the other domain is hidden."""
 
+    warmup_steps: Count = 1
+    """Steps over which the learning rate rises to its start."""
+
+    joint: bool = False
+    """Train both recommenders and the encoder together, instead of one recommender at a time over
+    an encoder that is fixed (the paper's way)."""
+
+    cold_weight: Weight = 0.0
+    """Joint: factor of the loss of shared users whose target history is hidden."""
+
+    adversarial_weight: Weight = 0.0
+    """Joint: factor of the Wasserstein distance, as in equation 13; 0 trains no critic."""
+
+    shared_weight: Weight = 0.0
+    """Joint: factor of `shared_loss`."""
+
+    shared_loss: Literal["l2", "contrastive"] = "l2"
+    """Joint: what ties a shared user's GURs: equation 9, or that they be nearer than others'."""
+
+    contrast_temperature: Rate = 0.1
+    """Joint: what likeness is divided by in the contrastive loss."""
+
+    shared_users: Count = 64
+    """Joint: shared users that a step draws for these losses."""
+
 
 class TrainSettings(Settings):
     """One training: table `[train]`."""
@@ -100,6 +132,20 @@ class TrainSettings(Settings):
     threads: Count = 1
     """CPU threads. More than one pays only on cores that nothing else uses: two threads that share
     two cores with other work were up to seven times slower than one. Other counts, other bits."""
+
+    temperature: Rate = 0.13
+    """With cosine scoring: what a cosine is divided by in a softmax."""
+
+    dense_items: Annotated[int, Field(ge=0)] = 200_000
+    """Most items of a domain all of whose embeddings a step moves; with more it moves those that
+    it has looked up, so that its time does not grow with the catalogue."""
+
+    row_rate: Rate = 3.0
+    """Factor of the learning rate of embeddings that move only when they are looked up."""
+
+    untied_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the shared users whom no loss that draws shared users ever draws: alignment is
+    judged on them too."""
 
     checkpoint_steps: Count = 200
     """Steps between two checkpoints; one is also written where a phase ends."""

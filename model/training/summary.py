@@ -20,6 +20,18 @@ class Trained:
     """Minutes this process trained; less than the phases' together after a resume."""
 
 
+def _alignment(figures: Mapping[str, float]) -> str:
+    told = (
+        f"    GURs: a fresh classifier names the domain of {100 * figures['domain_accuracy']:.0f} %"
+    )
+    ranks = [
+        f"{figures[f'{kind}_rank']:.0f} of {figures[f'{kind}_looked_up']:.0f} {word}"
+        for kind, word in (("shared", "tied users"), ("untied", "users no loss has tied"))
+        if figures[f"{kind}_looked_up"]
+    ]
+    return f"{told}; a shared user's other GUR is at rank {', '.join(ranks)}" if ranks else told
+
+
 def summary_text(trained: Trained) -> str:
     """Spell a training as a line per phase, then the bundle."""
     lines = [f"{'phase':<24}{'steps':>8}{'seconds':>10}  validation NDCG@10 (full ranking)"]
@@ -27,6 +39,8 @@ def summary_text(trained: Trained) -> str:
         best = figures.get("validation_ndcg@10")
         text = f"{name:<24}{figures['steps']:>8.0f}{figures['seconds']:>10.1f}"
         lines.append(text + (f"  {100 * best:.2f} %" if best is not None else ""))
+        if "domain_accuracy" in figures:
+            lines.append(_alignment(figures))
     digest = trained.digest[:12]
     lines.append(f"trained in {trained.minutes:.1f} minutes; bundle {digest} in {trained.bundle}")
     return "\n".join(lines) + "\n"

@@ -26,9 +26,9 @@ class LiveScorer:
         self, domain: str, histories: Sequence[History], users: Users | None = None
     ) -> Floats:
         """Score every item of a domain for each user -> (B, V + 1)."""
-        table = self._networks.recommender(domain).embedding.items.weight
+        table = self._networks.recommender(domain).embedding.item_table()
         encoded = self._inference.encode(domain, histories)
-        return exact_scores(table.detach().cpu().numpy(), encoded.preferences)
+        return exact_scores(table.cpu().numpy(), encoded.preferences)
 
 
 def validation_of(context: Context, domain: str) -> Callable[[], float]:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.losses import (
+    Catalogue,
     bpr_loss,
+    contrastive_loss,
     discrimination_loss,
     generator_loss,
     gradient_penalty,
@@ -45,7 +47,7 @@ def cross_entropy(own: float, others: NDArray[np.float64]) -> float:
 
 def test_the_full_softmax_by_hand() -> None:
     table = torch.tensor([[9.0], [0.0], [math.log(3)]])  # scores 0 and log 3: shares 1/4 and 3/4
-    loss = softmax_loss(torch.ones(2, 1), torch.tensor([1, 2]), table)
+    loss = softmax_loss(torch.ones(2, 1), torch.tensor([1, 2]), Catalogue.of(table))
     assert loss.item() == pytest.approx((math.log(4) + math.log(4 / 3)) / 2)
 
 
@@ -55,7 +57,9 @@ def test_the_full_softmax_runs_over_all_items_but_padding(table: Tensor, states:
         cross_entropy(row[target], np.delete(row, [0, target]))
         for row, target in zip(scores, TARGETS.tolist(), strict=True)
     ]
-    assert softmax_loss(states, TARGETS, table).item() == pytest.approx(np.mean(expected))
+    assert softmax_loss(states, TARGETS, Catalogue.of(table)).item() == pytest.approx(
+        np.mean(expected)
+    )
 
 
 def test_the_sampled_softmax_raises_negatives_and_leaves_out_the_own_target(
@@ -67,28 +71,28 @@ def test_the_sampled_softmax_raises_negatives_and_leaves_out_the_own_target(
     for row, target in zip(scores, TARGETS.tolist(), strict=True):
         others = [row[negative] for negative in negatives if negative != target]
         expected.append(cross_entropy(row[target], np.asarray(others) + math.log(ITEMS / 4)))
-    loss = softmax_loss(states, TARGETS, table, torch.tensor(negatives))
+    loss = softmax_loss(states, TARGETS, Catalogue.of(table), torch.tensor(negatives))
     assert loss.item() == pytest.approx(np.mean(expected))
 
 
 def test_the_sampled_softmax_over_all_items_is_the_full_one(table: Tensor, states: Tensor) -> None:
     everything = torch.arange(1, ITEMS + 1)
-    full = softmax_loss(states, TARGETS, table)
-    torch.testing.assert_close(softmax_loss(states, TARGETS, table, everything), full)
+    full = softmax_loss(states, TARGETS, Catalogue.of(table))
+    torch.testing.assert_close(softmax_loss(states, TARGETS, Catalogue.of(table), everything), full)
 
 
 def test_the_sampled_softmax_comes_nearer_to_the_full_one_with_more_samples(
     table: Tensor, states: Tensor
 ) -> None:
     generator = torch.Generator().manual_seed(3)
-    full = softmax_loss(states, TARGETS, table).item()
+    full = softmax_loss(states, TARGETS, Catalogue.of(table)).item()
 
     def error(samples: int) -> float:
         losses = [
             softmax_loss(
                 states,
                 TARGETS,
-                table,
+                Catalogue.of(table),
                 torch.randint(1, ITEMS + 1, (samples,), generator=generator),
             ).item()
             for _ in range(200)
@@ -101,7 +105,7 @@ def test_the_sampled_softmax_comes_nearer_to_the_full_one_with_more_samples(
 
 def test_a_position_whose_target_is_every_negative_costs_nothing(table: Tensor) -> None:
     states = torch.zeros(1, WIDTH, dtype=torch.float64, requires_grad=True)
-    loss = softmax_loss(states, torch.tensor([4]), table, torch.tensor([4, 4]))
+    loss = softmax_loss(states, torch.tensor([4]), Catalogue.of(table), torch.tensor([4, 4]))
     (slope,) = torch.autograd.grad(loss, states)
     assert loss.item() == 0
     assert slope.isfinite().all()
@@ -110,7 +114,9 @@ def test_a_position_whose_target_is_every_negative_costs_nothing(table: Tensor) 
 def test_the_recommendation_loss_by_hand() -> None:
     table = torch.tensor([[7.0], [1.0], [2.0], [-4.0]])
     # One position, q = 0.5, target row 2, N_s = {1, 3}: scores 1 and the mean of 0.5 and -2.
-    loss = bpr_loss(torch.tensor([[0.5]]), torch.tensor([2]), table, torch.tensor([1, 3]))
+    loss = bpr_loss(
+        torch.tensor([[0.5]]), torch.tensor([2]), Catalogue.of(table), torch.tensor([1, 3])
+    )
     wanted, unwanted = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(0.75))
     assert loss.item() == pytest.approx(-math.log(wanted) - math.log(1 - unwanted))
 
@@ -126,14 +132,14 @@ def test_the_recommendation_loss_of_several_positions_is_their_mean(
         expected.append(
             -np.log(1 / (1 + np.exp(-row[target]))) - np.log(1 - 1 / (1 + np.exp(-unwanted)))
         )
-    loss = bpr_loss(states, TARGETS, table, torch.tensor(negatives))
+    loss = bpr_loss(states, TARGETS, Catalogue.of(table), torch.tensor(negatives))
     assert loss.item() == pytest.approx(np.mean(expected))
 
 
 def test_the_recommendation_loss_of_extreme_scores_stays_finite() -> None:
     table = torch.tensor([[0.0], [1.0], [-1.0]])
     states = torch.tensor([[-1e4]], requires_grad=True)
-    loss = bpr_loss(states, torch.tensor([1]), table, torch.tensor([2]))
+    loss = bpr_loss(states, torch.tensor([1]), Catalogue.of(table), torch.tensor([2]))
     (slope,) = torch.autograd.grad(loss, states)
     assert loss.item() == pytest.approx(2e4)
     assert slope.item() == pytest.approx(-2)
@@ -245,3 +251,22 @@ def test_the_generator_minimises_reconstruction_distance_and_shared_users_loss(
 
 def test_the_weights_of_the_paper_are_one() -> None:
     assert generator_loss(torch.tensor(2.0), torch.tensor(5.0), torch.tensor(9.0)).item() == 16
+
+
+def test_the_contrastive_loss_by_hand() -> None:
+    first = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+    second = torch.tensor([[1.0, 1.0], [-1.0, 1.0]])
+    # Squared distances 0 and 4 of the first, 4 and 8 of the second; divided by 2 D temperature = 2.
+    loss = contrastive_loss(first, second, temperature=0.5)
+    rows = [cross_entropy(0, np.array([-2.0])), cross_entropy(-4, np.array([-2.0]))]
+    columns = [cross_entropy(0, np.array([-2.0])), cross_entropy(-4, np.array([-2.0]))]
+    assert loss.item() == pytest.approx((np.mean(rows) + np.mean(columns)) / 2)
+
+
+@pytest.mark.parametrize("users", [0, 1])
+def test_the_contrastive_loss_of_nobody_else_is_nothing(users: int) -> None:
+    first = torch.ones(users, 3, requires_grad=True)
+    loss = contrastive_loss(first, torch.zeros(users, 3), temperature=0.1)
+    (slope,) = torch.autograd.grad(loss, first)
+    assert loss.item() == 0
+    assert (slope == 0).all()

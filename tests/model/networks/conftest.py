@@ -9,11 +9,19 @@ from model.networks.system import TrainingNetworks, initialise
 ITEMS = {"books": 7, "films": 11}
 
 
-@pytest.fixture
-def settings() -> NetworkSettings:
-    """Give the size of the networks: no two numbers alike."""
+@pytest.fixture(params=["inner", "cosine"])
+def settings(request: pytest.FixtureRequest) -> NetworkSettings:
+    """Give the size of the networks, no two numbers alike, with either way of scoring."""
     return NetworkSettings(
-        width=12, heads=3, layers=2, feed_forward=20, max_history=9, recent=8, dropout=0.0
+        width=12,
+        heads=3,
+        layers=2,
+        feed_forward=20,
+        max_history=9,
+        recent=8,
+        dropout=0.0,
+        scoring=request.param,
+        recent_decay=0.6 if request.param == "cosine" else 0.0,
     )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from model.networks.autoencoder import DomainEmbedding
+from model.networks.settings import NetworkSettings
 from model.networks.system import TrainingNetworks
 
 ROWS = torch.tensor([[0, 0, 3, 1, 5], [2, 7, 7, 4, 1], [0, 0, 0, 0, 6]])
@@ -95,8 +96,12 @@ def test_an_empty_history_is_the_end_token_alone(networks: TrainingNetworks) -> 
     assert differs(encode("books", torch.zeros(2, 1, dtype=torch.int64)), empty)
 
 
+def _size(width: int) -> NetworkSettings:
+    return NetworkSettings(width=width, max_history=4, recent=4, dropout=0.0)
+
+
 def test_positions_are_counted_from_the_end() -> None:
-    embedding = DomainEmbedding(9, width=2, max_history=4, dropout=0.0)
+    embedding = DomainEmbedding(9, _size(2))
     with torch.no_grad():
         embedding.items.weight.copy_(torch.arange(10.0).unsqueeze(1).expand(-1, 2))
         embedding.positions.weight.copy_(torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4]).unsqueeze(1))
@@ -108,12 +113,12 @@ def test_positions_are_counted_from_the_end() -> None:
 
 
 def test_the_start_token_stands_right_before_the_first_item() -> None:
-    embedding = DomainEmbedding(9, width=1, max_history=4, dropout=0.0)
+    embedding = DomainEmbedding(9, _size(2))
     with torch.no_grad():
-        embedding.items.weight.copy_(torch.arange(10.0).unsqueeze(1))
+        embedding.items.weight.copy_(torch.arange(10.0).unsqueeze(1).expand(-1, 2))
         embedding.positions.weight.zero_()
     rows = torch.tensor([[0, 8, 3], [5, 6, 7], [0, 0, 0]])
-    vectors, real = embedding.with_start(rows, torch.tensor([70.0]))
+    vectors, real = embedding.with_start(rows, embedding.read(rows), torch.tensor([70.0, 0.0]))
     assert vectors[..., 0].tolist() == [[0, 70, 8, 3], [70, 5, 6, 7], [0, 0, 0, 70]]
     assert real.tolist() == [[False, True, True, True], [True] * 4, [False, False, False, True]]
 

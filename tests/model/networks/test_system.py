@@ -121,6 +121,7 @@ def test_a_domain_may_have_any_name_that_is_no_path(name: str, settings: Network
         ({"width": 64, "heads": 3}, "width 64 must be a multiple of heads 3"),
         ({"recent": 101}, "recent 101 is more than max_history 100"),
         ({"dropout": 1.0}, "Input should be less than 1"),
+        ({"recent_decay": 0.5}, "recent_decay needs scoring 'cosine'"),
         ({"layers": 0}, "Input should be greater than or equal to 1"),
         ({"depth": 3}, "Extra inputs are not permitted"),
     ],
@@ -139,6 +140,10 @@ def test_the_default_sizes_are_the_papers() -> None:
         "max_history": 100,
         "recent": 100,
         "dropout": 0.2,
+        "item_dropout": 0.0,
+        "scoring": "inner",
+        "memory": "both",
+        "recent_decay": 0.0,
         "critic_layers": 4,
         "critic_hidden": 128,
     }

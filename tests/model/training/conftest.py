@@ -70,4 +70,4 @@ def context(chained: Dataset, quick: TrainSettings) -> Context:
         {domain.name: domain.items for domain in data.domains}, quick.network
     )
     initialise(networks, torch.Generator().manual_seed(1))
-    return Context(data, networks, quick, torch.device("cpu"))
+    return Context.of(data, networks, quick, torch.device("cpu"))

@@ -51,14 +51,14 @@ def test_equal_distances_count_against_the_user() -> None:
 def test_users_whom_no_penalty_ties_are_looked_up_apart(context: Context) -> None:
     sample = sample_gurs(context, np.random.default_rng(1))
     shared = len(context.data.shared)
-    unseen = np.arange(7)
 
-    found = measure_alignment(context, sample, unseen, np.random.default_rng(2))
+    found = measure_alignment(context, sample, np.random.default_rng(2))
 
-    assert sample.first.shape == sample.second.shape == (30, 16)  # `south` has 30 of its own
-    assert (found.looked_up, found.unseen_looked_up) == (shared - 7, 7)
-    assert 1 <= found.unseen_rank <= 7
-    assert 1 <= found.shared_rank <= shared - 7
+    assert [each.shape for each in sample.by_domain.values()] == [(30, 16)] * 2  # south's own
+    assert shared == 30
+    assert (found.looked_up, found.untied_looked_up) == (27, 3)
+    assert 1 <= found.untied_rank <= 3
+    assert 1 <= found.shared_rank <= 27
 
 
 def test_only_users_of_one_domain_are_judged(context: Context) -> None:
@@ -68,5 +68,5 @@ def test_only_users_of_one_domain_are_judged(context: Context) -> None:
     context.networks.eval()
     with torch.no_grad():
         everyone = context.gurs(domain, alone)
-    apart = (sample.second.unsqueeze(1) - everyone).abs().amax(dim=2)
+    apart = (sample.by_domain["south"].unsqueeze(1) - everyone).abs().amax(dim=2)
     assert (apart.min(dim=1).values < 1e-5).all()

@@ -1,5 +1,7 @@
 """Each phase learns what it is for, from nothing it may not see."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,7 @@ def test_the_learning_rate_rises_for_the_warm_up_and_falls_after_it(context: Con
     rates = []
     for step in (0, 9, 39):  # warm-up of 10 steps
         phase.step(step)
-        rates.append(phase.optimisers()["autoencoder"].param_groups[0]["lr"])
+        rates.append(phase.optimisers()["autoencoder-dense"].param_groups[0]["lr"])
     by_hand = [16**-0.5 * 1 * 10**-1.5, 16**-0.5 * 10**-0.5, 16**-0.5 * 40**-0.5]
     assert rates == pytest.approx(by_hand)
 
@@ -208,7 +210,7 @@ def test_a_step_draws_the_same_whenever_it_comes() -> None:
 
 def _with(context: Context, **changes: object) -> Context:
     settings = context.settings.model_copy(update=changes)
-    return Context(context.data, context.networks, settings, context.device)
+    return dataclasses.replace(context, settings=settings)
 
 
 def _weights(network: torch.nn.Module) -> torch.Tensor:

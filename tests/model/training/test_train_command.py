@@ -58,11 +58,37 @@ def test_a_training_prints_its_figures_and_leaves_a_bundle(
     figures = json.loads(done.stdout)
     bundle = Bundle.read(run / "bundle")
     assert figures["digest"] == bundle.digest
-    assert figures["fine-tuning/films"]["steps"] == 1  # 50 users, 128 a step
+    assert figures["fine-tuning"]["steps"] == 1  # 60 users at most, 256 a step
+    assert 0 <= figures["fine-tuning"]["domain_accuracy"] <= 1
     assert "pre-training 100 %" in done.stderr
     assert json.loads((run / "settings.json").read_text())["settings"]["seed"] == 3
     assert (run / "training.png").exists()
+    assert (run / "alignment.png").exists()
+    assert "GURs: a fresh classifier names the domain" in (run / "summary.txt").read_text()
     BundleScorer(bundle).scores("books", [{}])
+
+
+def test_the_papers_preset_fine_tunes_each_domain_by_itself(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "recguru.toml"
+    config.write_text(CONFIG)
+    arguments = ["--data", tiny_dataset, "--out", tmp_path / "run", "--config", config]
+    done = recguru(*arguments, "--preset", "paper", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    phases = ["pre-training", "adversarial", "fine-tuning/books", "fine-tuning/films"]
+    assert [name for name in figures if name in phases] == phases
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())["settings"]
+    assert settings["fine_tuning"]["loss"] == "bpr"
+    assert settings["network"]["width"] == 8  # the file goes on top of the preset
+
+
+def test_an_unknown_preset_is_wrong_usage(tiny_dataset: Path, tmp_path: Path) -> None:
+    done = recguru("--data", tiny_dataset, "--out", tmp_path / "run", "--preset", "best")
+    assert done.returncode == 2
+    assert "there are recguru, paper" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -86,7 +112,7 @@ def test_a_training_prints_its_figures_and_leaves_a_bundle(
         (
             ["--data", "DATASET"],
             {"RECGURU_TRAIN_NETWORK__HEADS": "3"},
-            "error: setting train.network: Value error, width 64 must be a multiple of heads 3",
+            "error: setting train.network: Value error, width 128 must be a multiple of heads 3",
         ),
         (["--data", "DATASET", "--device", "tpu"], {}, "error: device 'tpu' is unknown; choose"),
     ],

@@ -1,0 +1,181 @@
+"""Users a second of every phase of training, where the time goes, and how both grow.
+
+    python -m benchmarks.training --data DATASET [--history 50] [--batch 256] [--steps 12]
+    python -m benchmarks.training --grow items|users|history
+
+The first form trains some steps of each phase on a prepared dataset: with the networks of the
+preset `paper`, the size the published code was measured in, and for `recguru` the joint phase. A
+step's users are those it draws of both domains (fine-tuning: of one). `published` is what the
+published code did on one such core at batch 256, `times` the ratio to it; the times of a step are
+medians. The second form trains on made-up sequences and lets one number grow. Peak memory is of the
+process so far, libraries included: each line of the second form is a process of its own.
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from model.data.dataset import Dataset, Sequences
+from model.data.training_data import TrainingData, TrainingDomain
+from model.device import resolve_device
+from model.networks.system import TrainingNetworks, initialise
+from model.training.context import Context
+from model.training.fine_tuning import FineTuning
+from model.training.joint import JointFineTuning
+from model.training.phases import Adversarial, Phase, PreTraining
+from model.training.presets import PRESETS
+from model.training.settings import TrainSettings
+
+PUBLISHED = {  # users/s at batch 256 on one core, by the longest history
+    50: {"pre-training": 104, "adversarial": 40, "fine-tuning": 78},
+    100: {"pre-training": 55, "adversarial": 19, "fine-tuning": 30},
+}
+GROWTH = {
+    "items": [10_000, 100_000, 1_000_000],
+    "users": [10_000, 100_000, 1_000_000],
+    "history": [10, 50, 100, 200],
+}
+WARM_UP = 3
+SHARED = 0.1  # share of made-up users that are shared
+Measured = tuple[str, float, float, dict[str, float]]
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, help="dataset folder")
+    parser.add_argument("--grow", choices=list(GROWTH))
+    parser.add_argument("--items", type=int, default=20_000, help="of made-up data, a domain")
+    parser.add_argument("--users", type=int, default=20_000, help="of made-up data, a domain")
+    parser.add_argument("--history", type=int, default=50, help="longest history (N)")
+    parser.add_argument("--batch", type=int, default=256, help="users of a domain in a step")
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
+    options = parser.parse_args()
+    if options.grow:
+        grow(options)
+        return
+    torch.set_num_threads(options.threads)
+    if options.data:
+        data = TrainingData.of(Dataset.read(options.data))
+    else:
+        data = made_up(options.items, options.users, options.history)
+    print(f"N = {options.history}, batch {options.batch}, {options.threads} threads", end=", ")
+    print(", ".join(f"{each.name}: {len(each.training):,} users" for each in data.domains))
+    print(f"{'preset':<9}{'phase':<14}{'users/s':>9}{'published':>11}{'times':>7}  time goes to")
+    for preset in ("paper", "recguru"):
+        for name, rate, share, parts in measured(data, preset, options):
+            floor = PUBLISHED.get(options.history, {}).get(name) if options.data else None
+            told = f"{floor:>11}{rate / floor:>6.1f}x" if floor else f"{'':>18}"
+            shown = ", ".join(f"{part} {100 * each:.0f} %" for part, each in parts.items())
+            print(f"{preset:<9}{name:<14}{rate:>9,.0f}{told}  {shown} ({share:.3f} s a step)")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak memory {peak:,.0f} MiB")
+
+
+def grow(options: argparse.Namespace) -> None:
+    """Run this program once for each size, as a process of its own."""
+    for size in GROWTH[options.grow]:
+        print(f"--- {options.grow} {size:,}", flush=True)
+        command = [sys.executable, "-m", "benchmarks.training", f"--{options.grow}", str(size)]
+        for name in ("items", "users", "history", "batch", "steps", "threads", "device"):
+            if name != options.grow:
+                command += [f"--{name}", str(getattr(options, name))]
+        subprocess.run(command, check=True)
+
+
+def measured(data: TrainingData, preset: str, options: argparse.Namespace) -> list[Measured]:
+    """Train some steps of each phase -> its name, users/s, seconds a step, where the time goes."""
+    context = context_of(data, preset, options)
+    users = 2 * options.batch
+    phases: list[tuple[str, Phase, int]] = [("fine-tuning", JointFineTuning(context, 2), users)]
+    if not context.settings.fine_tuning.joint:
+        phases = [
+            ("pre-training", PreTraining(context, 0), users),
+            ("adversarial", Adversarial(context, 1), users),
+            ("fine-tuning", FineTuning(context, 2, data.domains[0]), options.batch),
+        ]
+    found = []
+    for name, phase, count in phases:
+        taken = []
+        for step in range(WARM_UP + options.steps):
+            begun = time.perf_counter()
+            phase.step(step)
+            wait(context.device)
+            taken.append(time.perf_counter() - begun)
+        seconds = statistics.median(taken[WARM_UP:])
+        found.append((name, count / seconds, seconds, parts_of(phase, len(taken), context.device)))
+    return found
+
+
+def parts_of(phase: Phase, first: int, device: torch.device) -> dict[str, float]:
+    """Profile two steps -> share of the time by kind of operation, the largest first."""
+    kinds = {
+        "matrix products": ("::mm", "::addmm", "::bmm", "gemm"),
+        "attention": ("scaled_dot", "flash"),
+        "dropout": ("random_", "::ge"),
+        "softmax": ("softmax",),
+        "rows of tables": ("index", "embedding", "sparse", "coalesce"),
+    }
+    activities = [ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as profiler:
+        for step in (first, first + 1):
+            phase.step(step)
+    attribute = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    spent = dict.fromkeys([*kinds, "other"], 0.0)
+    for event in profiler.key_averages():
+        chosen = (kind for kind, words in kinds.items() if any(word in event.key for word in words))
+        spent[next(chosen, "other")] += getattr(event, attribute)
+    total = sum(spent.values())
+    ordered = sorted(spent.items(), key=lambda each: -each[1])
+    return {kind: each / total for kind, each in ordered}
+
+
+def context_of(data: TrainingData, preset: str, options: argparse.Namespace) -> Context:
+    """Draw networks over the data, in the size of a preset but for history and batch."""
+    values: dict[str, Any] = dict(PRESETS[preset])
+    size = {"max_history": options.history, "recent": options.history}
+    values["network"] = {**values.get("network", {}), **size}
+    for phase in ("pre_training", "adversarial", "fine_tuning"):
+        values[phase] = {**values.get(phase, {}), "batch_users": options.batch}
+    settings = TrainSettings.model_validate(values)
+    networks = TrainingNetworks({each.name: each.items for each in data.domains}, settings.network)
+    initialise(networks, torch.Generator().manual_seed(0))
+    return Context.of(data, networks, settings, resolve_device(options.device))
+
+
+def made_up(items: int, users: int, history: int) -> TrainingData:
+    """Make two domains of full histories, a tenth of the users shared, popular items first."""
+    generator = np.random.default_rng(0)
+    shared = np.arange(int(SHARED * users))
+    domains = []
+    for name in ("first", "second"):
+        drawn = items ** generator.random(users * history)  # log-uniform: few are popular
+        rows = drawn.astype(np.int32).clip(1, items)
+        training = Sequences(rows, np.arange(1, users + 1) * history)
+        other = np.full(users, -1)
+        other[shared] = shared
+        domains.append(TrainingDomain(name, items, training, np.zeros(users, np.int32), other))
+    return TrainingData((domains[0], domains[1]), np.stack([shared, shared], axis=1))
+
+
+def wait(device: torch.device) -> None:
+    """Let the device finish what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The critic's side of Algorithm 1: it learns to tell the domains apart, and says how far they are.
+
+Shapes: B users, D width.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from model.losses import gradient_penalty, wasserstein_distance
+from model.training.context import Context
+from model.training.descent import optimise
+from model.training.draws import Draws
+
+BETAS = (0.5, 0.9)
+"""Adam's, for whatever learns against each other (section 6.1.3)."""
+
+
+class CriticTraining:
+    """Trains the critic on GURs that stand still, and lends it out fixed."""
+
+    def __init__(self, context: Context, draws: Draws) -> None:
+        settings = context.settings.adversarial
+        self._critic = context.networks.critic
+        self._draws = draws
+        self._penalty_weight = settings.penalty_weight
+        self._optimiser = Adam(
+            self._critic.parameters(), lr=settings.critic_rate, betas=BETAS, eps=1e-8, fused=True
+        )
+
+    def step(self, first: Tensor, second: Tensor) -> dict[str, Tensor]:
+        """Take one critic step on GURs of each domain, (B, D), as many of the one as the other."""
+        first, second = first.detach(), second.detach()
+        distance = wasserstein_distance(self._critic(first), self._critic(second))
+        penalty = gradient_penalty(self._critic, first, second, self._draws.torch)
+        loss = self._penalty_weight * penalty - distance
+        optimise(self._optimiser, loss)
+        return {"critic_loss": loss, "wasserstein": distance, "gradient_penalty": penalty}
+
+    @contextmanager
+    def fixed(self) -> Iterator[None]:
+        """Hold the critic's parameters inside, as Algorithm 1 does while the encoder learns."""
+        self._critic.requires_grad_(requires_grad=False)
+        yield
+        self._critic.requires_grad_(requires_grad=True)
+
+    def distance(self, first: Tensor, second: Tensor) -> Tensor:
+        """Say how far apart GURs of the domains are, (B, D) each, a scalar."""
+        return wasserstein_distance(self._critic(first), self._critic(second))
+
+    def optimisers(self) -> Mapping[str, Optimizer]:
+        """Return the critic's optimiser, for a checkpoint."""
+        return {"critic": self._optimiser}

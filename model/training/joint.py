@@ -1,0 +1,176 @@
+"""Phase three beyond the paper: both recommenders and the encoder learn together, end to end.
+
+What a recommender can use of a GUR reaches the encoder as a gradient, and with it a shared user's
+other domain: the GUR there must help to predict what the user does here. A second task asks what
+the paper's model is never asked: shared users with nothing known in the target domain, answered
+from the GUR of the other one alone. The terms of equation 13 that make the domains one stay on,
+or what this phase learns would undo what the second one did.
+
+Shapes: B users, T steps, D width, S shared users of a step.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from model.data.batches import Places
+from model.data.training_data import TrainingDomain
+from model.losses import contrastive_loss, shared_user_loss, softmax_loss
+from model.training.context import Context
+from model.training.critic import CriticTraining
+from model.training.descent import Descent
+from model.training.draws import Draws
+from model.training.memory import draw_views
+from model.training.phases import Figures, plans_of
+from model.training.reconstruction import draw_negatives, start_step
+from model.training.selection import Selection
+from model.training.validation import validation_of
+
+
+class JointFineTuning:
+    """Phase three for both domains at once."""
+
+    name = "fine-tuning"
+    moves_gurs = True
+
+    def __init__(self, context: Context, phase: int) -> None:
+        self._context = context
+        self._settings = context.settings.fine_tuning
+        self._draws = Draws(context.settings.seed, phase, context.device)
+        self._plans = plans_of(context, self._settings.batch_users, phase)
+        epoch = max(plan.steps_per_epoch for plan in self._plans)
+        self.steps = self._settings.epochs * epoch
+        self._networks = context.networks.serving
+        self._descent = Descent(
+            [self._networks], betas=(0.9, self._settings.beta_2), settings=context.settings
+        )
+        self._critic = CriticTraining(context, self._draws)
+        figures = [validation_of(context, domain.name) for domain in context.data.domains]
+        self.selection: Selection | None = Selection(
+            self._networks,
+            lambda: float(np.mean([figure() for figure in figures])),
+            interval=max(epoch, self._settings.validation_steps),
+            patience=self._settings.patience,
+        )
+
+    def begin(self) -> None:
+        """Start each recommender from what the autoencoder learned of its domain."""
+        networks = self._context.networks
+        for domain in self._context.data.domains:
+            recommender = self._networks.recommender(domain.name)
+            embedding = self._networks.gur_encoder.embedding(domain.name)
+            decoder = networks.reconstructor(domain.name).decoder
+            recommender.embedding.load_state_dict(embedding.state_dict())
+            recommender.decoder.load_state_dict(decoder.state_dict())
+
+    def step(self, step: int) -> Figures:
+        """Predict each item of a batch of users of each domain from what came before it."""
+        context, settings = self._context, self._settings
+        start_step(context, self._draws, step)
+        context.networks.train()
+        figures: dict[str, Tensor] = {}
+        gurs, negatives = [], []
+        for domain, plan in zip(context.data.domains, self._plans, strict=True):
+            negatives.append(draw_negatives(domain, settings.negatives, self._draws))
+            own, loss = self._next_item_loss(domain, plan.batch(step), negatives[-1])
+            gurs.append(own)
+            figures[f"loss/{domain.name}"] = loss
+        losses = list(figures.values())
+        for name, weight, loss in self._shared_losses(negatives):
+            figures[name] = loss
+            losses.append(weight * loss)
+        if settings.adversarial_weight:
+            figures |= self._critic_steps(gurs)
+        with self._critic.fixed():
+            if settings.adversarial_weight:
+                losses.append(settings.adversarial_weight * self._critic.distance(*gurs))
+            self._descent.step(torch.stack(losses).sum(), self._rate(step))
+        return figures
+
+    def optimisers(self) -> Mapping[str, Optimizer]:
+        """Return the optimisers of what serves, and of the critic."""
+        return {**self._descent.optimisers("serving"), **self._critic.optimisers()}
+
+    def _rate(self, step: int) -> float:
+        settings = self._settings
+        rise = min(1.0, (step + 1) / settings.warmup_steps)
+        return settings.learning_rate * rise * (1 - step / self.steps)
+
+    def _critic_steps(self, gurs: list[Tensor]) -> dict[str, Tensor]:
+        count = min(len(each) for each in gurs)
+        figures: dict[str, Tensor] = {}
+        for _ in range(self._context.settings.adversarial.critic_steps):
+            figures = self._critic.step(gurs[0][:count], gurs[1][:count])
+        return figures
+
+    def _next_item_loss(
+        self, domain: TrainingDomain, users: Places, negatives: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the users' own GURs before their cuts, (B, D), and the loss, a scalar."""
+        context = self._context
+        rows = context.rows(domain, users)
+        views = draw_views(
+            domain,
+            users,
+            steps=rows.shape[1],
+            hide_other=self._settings.hide_other,
+            generator=self._draws.numpy,
+        )
+        own = context.gurs(domain, users, counts=views.counts)
+        other = torch.zeros_like(own)
+        known = np.flatnonzero(views.partners >= 0)
+        if len(known):
+            partners = context.gurs(context.data.other_than(domain), views.partners[known])
+            other = other.index_put((context.on_device(known),), partners)
+        recommender = self._networks.recommender(domain.name)
+        memory, shown = torch.stack([own, other], dim=1), context.on_device(views.shown)
+        with context.mixed_precision():
+            states = recommender(rows[:, :-1], memory, shown)  # (B, T, D)
+        real = rows != 0
+        items = context.catalogue(recommender.embedding)
+        return own, softmax_loss(context.sharpened(states[real]), rows[real], items, negatives)
+
+    def _shared_losses(self, negatives: list[Tensor | None]) -> list[tuple[str, float, Tensor]]:
+        """Give the name, weight and value of each loss of some shared users."""
+        context, settings = self._context, self._settings
+        if not len(context.tied) or not (settings.shared_weight or settings.cold_weight):
+            return []
+        chosen = context.draw_shared(settings.shared_users, self._draws.numpy)  # (S, 2)
+        first, second = (
+            context.gurs(domain, chosen[:, place])
+            for place, domain in enumerate(context.data.domains)
+        )
+        losses = []
+        if settings.cold_weight:
+            for place, other in enumerate((second, first)):
+                loss = self._cold_loss(place, chosen[:, place], other, negatives[place])
+                name = f"cold/{context.data.domains[place].name}"
+                losses.append((name, settings.cold_weight, loss))
+        if settings.shared_weight:
+            if settings.shared_loss == "l2":
+                loss = shared_user_loss(first, second)
+            else:
+                temperature = settings.contrast_temperature
+                loss = contrastive_loss(first, second, temperature=temperature)
+            losses.append(("shared", settings.shared_weight, loss))
+        return losses
+
+    def _cold_loss(
+        self, place: int, users: Places, other: Tensor, negatives: Tensor | None
+    ) -> Tensor:
+        """Predict all rows of shared users from the GURs of their other domain, (S, D), alone."""
+        context = self._context
+        domain = context.data.domains[place]
+        rows = context.rows(domain, users)  # (S, T)
+        memory = torch.stack([torch.zeros_like(other), other], dim=1)
+        shown = torch.tensor([False, True], device=context.device).expand(len(users), 1, 2)
+        recommender = self._networks.recommender(domain.name)
+        with context.mixed_precision():
+            states = recommender(rows[:, :0], memory, shown)  # (S, 1, D)
+        real = rows != 0
+        states = context.sharpened(states.expand(-1, rows.shape[1], -1)[real])
+        items = context.catalogue(recommender.embedding)
+        return softmax_loss(states, rows[real], items, negatives)

@@ -1,0 +1,52 @@
+"""Settings that belong together, by name; file, environment and flags go on top of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from model.training.settings import TrainSettings
+
+DEFAULT = "recguru"
+
+PAPER: Mapping[str, Any] = {
+    "network": {"memory": "own"},
+    "pre_training": {"item_start": "random", "negatives": 20},
+    "adversarial": {"negatives": 20},
+    "fine_tuning": {"loss": "bpr", "negatives": 20, "beta_2": 0.9},
+}
+"""What sections 4.2 and 6.1 publish; where they are silent, what makes it train at all."""
+
+RECGURU: Mapping[str, Any] = {
+    "dense_items": 0,
+    "network": {
+        "width": 128,
+        "layers": 2,
+        "feed_forward": 256,
+        "max_history": 50,
+        "recent": 50,
+        "dropout": 0.4,
+        "item_dropout": 0.2,
+        "scoring": "cosine",
+        "recent_decay": 0.6,
+    },
+    "pre_training": {"epochs": 0, "item_start": "joint"},
+    "adversarial": {"steps": 0, "critic_rate": 1e-3, "critic_steps": 2},
+    "fine_tuning": {
+        "joint": True,
+        "epochs": 8,
+        "batch_users": 256,
+        "learning_rate": 2e-3,
+        "cold_weight": 0.3,
+    },
+}
+"""What validated best; `docs/research-log.md` has what was tried."""
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {"recguru": RECGURU, "paper": PAPER}
+
+
+def preset(name: str) -> TrainSettings:
+    """Make the settings of a preset.
+
+    Raises:
+        KeyError: If there is no such preset.
+    """
+    return TrainSettings.model_validate(PRESETS[name])
