@@ -29,6 +29,10 @@ class Catalogue:
         """Take the items of a table (V + 1, D), whose row 0 is padding and no item."""
         return cls(len(table) - 1, table.__getitem__)
 
+    def standing_still(self) -> "Catalogue":
+        """Return the same items, which learn nothing."""
+        return Catalogue(self.count, lambda rows: self.vectors(rows).detach())
+
     def all_rows(self, device: torch.device) -> Tensor:
         """Return every row, (V,)."""
         return torch.arange(1, self.count + 1, device=device)
@@ -165,6 +169,23 @@ def contrastive_loss(first: Tensor, second: Tensor, *, temperature: float) -> Te
     likeness = (2 * first @ second.T - squares) / (2 * first.shape[1] * temperature)  # (B, B)
     own = torch.arange(len(first), device=first.device)
     return (F.cross_entropy(likeness, own) + F.cross_entropy(likeness.T, own)) / 2
+
+
+def moment_loss(first: Tensor, second: Tensor) -> Tensor:
+    """Compare mean and covariance of the domains (Sun and Saenko, Deep CORAL, ECCV 2016).
+
+    A critic finds differences of these slowly; here they are a number with a slope.
+
+    Args:
+        first: GURs of the first domain, (A, D), A at least 2.
+        second: GURs of the second domain, (B, D), B at least 2.
+
+    Returns:
+        The squared distance of the means and of the covariances, each as a mean over D, a scalar.
+    """
+    means = first.mean(dim=0) - second.mean(dim=0)
+    covariances = torch.cov(first.T) - torch.cov(second.T)
+    return (means.square().sum() + covariances.square().sum()) / first.shape[1]
 
 
 def generator_loss(

@@ -43,6 +43,7 @@ HOMES = {
         "model/baselines/sequential.py",
         "model/baselines/sequential_training.py",
         "model/baselines/transfer.py",
+        "model/comparison/autoem.py",
         "model/networks/",
         "model/training/",
         "model/device.py",

@@ -41,6 +41,9 @@ class Bert4RecSettings(SequenceSettings):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Share of the numbers dropped while training."""
 
+    scaled_input: bool = False
+    """Whether embeddings are read sqrt(D) times as long as they are scored; published is not."""
+
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     """Learning rate at the start."""
 

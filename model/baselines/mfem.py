@@ -23,6 +23,7 @@ from model.baselines.factor_system import FactorSystem
 from model.baselines.factors import Count, Rate, learn, torch_generator
 from model.baselines.system import Tensors
 from model.baselines.transfer import (
+    Found,
     Merge,
     Perceptron,
     TransferSettings,
@@ -73,24 +74,31 @@ class Mfem:
     def fit(cls, data: TrainingData, settings: MfemSettings, *, seed: int) -> FactorSystem:
         """Factorise each domain, learn the maps, then the merging layers; see `Kind.fit`."""
         found = domain_factors(data, settings.factors, seed=seed)
-        vectors = shared_vectors(data, found)
-        maps = [
-            learn_map(vectors[place], vectors[1 - place], settings.mapping, (seed, _MAPPING, place))
-            for place in (0, 1)
-        ]
-        merges = {}
-        for place, domain in enumerate(data.domains):
-            merge = Merge(data, found, place, (maps[place], maps[1 - place]), settings.merge)
-            one_pass = merge_pass(data, merge, place, settings.merge, (seed, _MERGING))
-            validate = Validated(data, {domain.name: merge})
-            learn([one_pass], merge, validate, settings.merge)
-            merges[domain.name] = merge
-        return as_system(data, merges)
+        return as_system(data, merged_by_maps(data, found, settings, seed=seed))
 
     @classmethod
     def restore(cls, data: TrainingData, settings: MfemSettings, tensors: Tensors) -> FactorSystem:
         """Take back a system; see `Kind.restore`."""
         return FactorSystem.restore(data, settings.factors.width, tensors)
+
+
+def merged_by_maps(
+    data: TrainingData, found: Found, settings: MfemSettings, *, seed: int
+) -> dict[str, Merge]:
+    """Learn maps between the vectors of two domains, then to merge them -> by target domain."""
+    vectors = shared_vectors(data, found)
+    maps = [
+        learn_map(vectors[place], vectors[1 - place], settings.mapping, (seed, _MAPPING, place))
+        for place in (0, 1)
+    ]
+    merges = {}
+    for place, domain in enumerate(data.domains):
+        merge = Merge(data, found, place, (maps[place], maps[1 - place]), settings.merge)
+        one_pass = merge_pass(data, merge, place, settings.merge, (seed, _MERGING))
+        validate = Validated(data, {domain.name: merge})
+        learn([one_pass], merge, validate, settings.merge)
+        merges[domain.name] = merge
+    return merges
 
 
 def learn_map(

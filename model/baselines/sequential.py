@@ -49,6 +49,10 @@ class SequenceSettings(Settings):
     item_start: Literal["neighbours", "random"] = "neighbours"
     """Where item embeddings start: by what stands near them in training rows, or at random."""
 
+    scaled_input: bool = True
+    """Whether embeddings are read sqrt(D) times as long as they are scored: what a step read then
+    outweighs its position, and passes the layers."""
+
     negatives: Count = 1000
     """Items a step draws for a sampled softmax; with no more items in the domain it is exact."""
 
@@ -94,6 +98,7 @@ class SequenceNetwork(nn.Module):
         self.causal = causal
         self.items = nn.Embedding(items + 2, settings.width, padding_idx=0)
         self.positions = nn.Embedding(settings.max_history + 1, settings.width)
+        self._scale = settings.width**0.5 if settings.scaled_input else 1.0
         self.dropout = Dropout(settings.dropout)
         size = Stack(
             width=settings.width,
@@ -116,7 +121,7 @@ class SequenceNetwork(nn.Module):
         """Map rows (B, T), padded on the left, to states (B, T, D)."""
         real = rows != 0
         from_end = torch.arange(rows.shape[1] - 1, -1, -1, device=rows.device)
-        steps = self.dropout(self.items(rows) + self.positions(from_end))
+        steps = self.dropout(self._scale * self.items(rows) + self.positions(from_end))
         visible = real.unsqueeze(1)
         if self.causal:
             visible = visible & real.new_ones(rows.shape[1], rows.shape[1]).tril()

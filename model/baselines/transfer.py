@@ -110,7 +110,7 @@ class Merge(nn.Module):
         self.register_buffer("elsewhere", torch.from_numpy(elsewhere.users))
         self.register_buffer("shared", (partners >= 0).unsqueeze(1))
         self.register_buffer("other", torch.where(self.shared, self.elsewhere[partners], 0.0))
-        self._outward, self._inward = maps
+        self.outward, self.inward = maps
         width = own.items.shape[1]
         self.layer = nn.Linear(2 * width, width)
         with torch.no_grad():
@@ -123,8 +123,8 @@ class Merge(nn.Module):
     def forward(self, users: Tensor) -> Tensor:
         """Make one vector of two for users (B,) of the target domain -> (B, D)."""
         own = self.own[users]
-        other = torch.where(self.shared[users], self.other[users], self._outward(own))
-        return self._merged(own, other)
+        other = torch.where(self.shared[users], self.other[users], self.outward(own))
+        return self.merged(own, other)
 
     def candidate_scores(self, users: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
         """Score candidates (B, K) of users (B,); see `Ranker`."""
@@ -142,7 +142,7 @@ class Merge(nn.Module):
     @torch.no_grad()
     def domain_factors(self) -> DomainFactors:
         """Return the merged vectors of all users, as they are now."""
-        newcomers = self._merged(self._inward(self.elsewhere), self.elsewhere)
+        newcomers = self.merged(self.inward(self.elsewhere), self.elsewhere)
         return DomainFactors(
             self(torch.arange(len(self.own))).numpy(),
             self.items.values.numpy(),
@@ -150,7 +150,8 @@ class Merge(nn.Module):
             newcomers.numpy(),
         )
 
-    def _merged(self, own: Tensor, other: Tensor) -> Tensor:
+    def merged(self, own: Tensor, other: Tensor) -> Tensor:
+        """Make one vector of two, (B, D) each -> (B, D)."""
         merged: Tensor = self.layer(torch.cat([own, other], dim=1))
         return merged
 

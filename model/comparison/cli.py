@@ -20,7 +20,9 @@ _MOST_PERCENT = 100
 
 _Out = Annotated[Path, typer.Option(help="Folder of results, trials and the report.")]
 _Data = Annotated[Path | None, typer.Option(help="Dataset folder, from `recguru data prepare`.")]
-_Systems = Annotated[str | None, typer.Option(metavar="A,B,C|all", help="What to compare.  [all]")]
+_Systems = Annotated[
+    str | None, typer.Option(metavar="A,B|all|ablations", help="What to compare.  [all]")
+]
 _Seeds = Annotated[
     str | None, typer.Option(metavar="0,1,2", help="Each system is trained with each.  [0,1,2]")
 ]

@@ -4,6 +4,7 @@ Nothing heavy is imported before a system is asked for.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -39,24 +40,38 @@ def _kind(dotted: str) -> Fit:
     return fit
 
 
-def _recguru(task: Task) -> Scorer:
-    fit: Fit = _load("model.comparison.recguru:fit")
-    return fit(task)
+def _fitted_by(dotted: str) -> Fit:
+    def fit(task: Task) -> Scorer:
+        found: Fit = _load(dotted)
+        return found(task)
+
+    return fit
 
 
 def _baseline(name: str, title: str, dotted: str, **more: Any) -> Entry:  # noqa: ANN401  # fields of Entry
     return Entry(name, title, _settings(f"{dotted}Settings"), _kind(dotted), **more)
 
 
+def _ablation(name: str, title: str, changes: Values) -> Entry:
+    """Describe RecGURU without one of its parts; it is not tuned apart."""
+    return replace(_variant(f"recguru-{name}", title, changes, space={}), ablation=True)
+
+
 def _variant(
-    name: str, title: str, changes: Values, *, preset: Mapping[str, Any] = RECGURU, space: Space
+    name: str,
+    title: str,
+    changes: Values,
+    *,
+    preset: Mapping[str, Any] = RECGURU,
+    space: Space,
+    fit: str = "model.comparison.recguru:fit",
 ) -> Entry:
     """Describe a system of the RecGURU family: `recguru train` with a preset and some changes."""
     return Entry(
         name,
         title,
         _settings("model.training.settings:TrainSettings"),
-        _recguru,
+        _fitted_by(fit),
         changes={**flattened(preset), **changes},
         space=space,
         ours=True,
@@ -110,6 +125,7 @@ _ALONE: Values = {
     "fine_tuning.cold_weight": 0.0,
     "fine_tuning.shared_weight": 0.0,
     "fine_tuning.adversarial_weight": 0.0,
+    "fine_tuning.moment_weight": 0.0,
 }
 """What makes two single-domain systems of the preset, but for the encoder they have in common."""
 
@@ -137,7 +153,13 @@ _ENTRIES = (
         _kind("model.baselines.sasrec:SasRec"),
         space=_PUBLISHED,
     ),
-    _baseline("sasrec-strong", "SASRec, strong", "model.baselines.sasrec:SasRec", space=_SEQUENCES),
+    _baseline(
+        "sasrec-strong",
+        "SASRec, strong",
+        "model.baselines.sasrec:SasRec",
+        changes={"width": 128, "dropout": 0.3, "learning_rate": 1e-3},
+        space=_SEQUENCES,
+    ),
     _baseline(
         "bert4rec",
         "Bert4Rec",
@@ -146,7 +168,7 @@ _ENTRIES = (
             "learning_rate": [1e-3, 3e-3],
             "dropout": [0.1, 0.2, 0.4],
             "masked_share": [0.2, 0.4, 0.6],
-            "epochs": [20, 40],
+            "scaled_input": [True, False],
         },
     ),
     _baseline("cmf", "CMF", "model.baselines.cmf:Cmf", space=_FACTORS),
@@ -155,8 +177,29 @@ _ENTRIES = (
     _baseline("doml", "DOML", "model.baselines.doml:Doml", space=_TRANSFER),
     _variant("seqrec", "SeqRec", {**_ALONE, "network.memory": "none"}, space=_RECGURU),
     _variant("autorec", "AutoRec", {**_ALONE, "network.memory": "own"}, space=_RECGURU),
+    _variant(
+        "autoem",
+        "AutoEM",
+        {**_ALONE, "network.memory": "own"},
+        space=_RECGURU,
+        fit="model.comparison.autoem:fit",
+    ),
     _variant("recguru-paper", "RecGURU, published", {}, preset=PAPER, space=_AS_PUBLISHED),
     _variant("recguru", "RecGURU", {}, space=_RECGURU),
+    _ablation("inner", "no cosine", {"network.scoring": "inner", "network.recent_decay": 0.0}),
+    _ablation("layers", "no recent mean", {"network.recent_decay": 0.0}),
+    _ablation("apart", "no joint start", {"pre_training.item_start": "neighbours"}),
+    _ablation("own", "no other GUR", {"network.memory": "own", "fine_tuning.cold_weight": 0.0}),
+    _ablation("warm", "no cold starts", {"fine_tuning.cold_weight": 0.0}),
+    _ablation(
+        "unaligned",
+        "no alignment",
+        {
+            "fine_tuning.adversarial_weight": 0.0,
+            "fine_tuning.moment_weight": 0.0,
+            "fine_tuning.shared_weight": 0.0,
+        },
+    ),
 )
 
 SYSTEMS: Mapping[str, Entry] = {entry.name: entry for entry in _ENTRIES}

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 from model.errors import BadSettingError
 from model.settings import Settings
 
-ALL = "all"
+ALL, ABLATIONS = "all", "ablations"
 Seed = Annotated[int, Field(ge=0)]
 Values = Mapping[str, Any]
 """Setting values by dotted key, as `fine_tuning.learning_rate`."""
@@ -18,7 +18,8 @@ class CompareSettings(Settings):
     """One comparison."""
 
     systems: Annotated[tuple[str, ...], Field(min_length=1)] = (ALL,)
-    """Names of systems; `all` stands for every one that is known."""
+    """Names of systems; `all` stands for every one that is known but the ablations, `ablations`
+    for RecGURU without one part after the other."""
 
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     """Each system is trained once with each; one that draws nothing only with the first."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from model.comparison.grid import Space
-from model.comparison.settings import ALL, Values, flattened, with_values
+from model.comparison.settings import ABLATIONS, ALL, Values, flattened, with_values
 from model.data.training_data import TrainingData
 from model.errors import NotFoundError
 from model.evaluation.protocol import Scorer
@@ -51,6 +51,8 @@ class Entry:
     """Whether a fit draws anything: with another seed, it comes out another."""
     on_device: bool = False
     """Whether it can train on a GPU."""
+    ablation: bool = False
+    """Whether it is RecGURU without one of its parts; `all` leaves it out."""
 
     def defaults(self, given: Mapping[str, Any] | None = None) -> Settings:
         """Make its settings; `given` nested values replace the defaults.
@@ -63,18 +65,24 @@ class Entry:
 
 
 def find(names: Sequence[str], registry: Mapping[str, Entry]) -> list[Entry]:
-    """Look systems up by name, each once, in the order of the names; `all` is every one.
+    """Look systems up by name, each once, in the order of the names.
+
+    `all` is every one but the ablations, `ablations` are those.
 
     Raises:
         NotFoundError: If a name is unknown; the message lists those that are known.
     """
     wanted: dict[str, Entry] = {}
+    groups = {
+        ALL: {each: entry for each, entry in registry.items() if not entry.ablation},
+        ABLATIONS: {each: entry for each, entry in registry.items() if entry.ablation},
+    }
     for name in names:
-        if name == ALL:
-            wanted |= {each: entry for each, entry in registry.items() if each not in wanted}
+        if name in groups:
+            wanted |= {each: entry for each, entry in groups[name].items() if each not in wanted}
         elif name in registry:
             wanted[name] = registry[name]
         else:
             known = ", ".join(registry)
-            raise NotFoundError(f"system {name!r} is unknown; there are {known}, and all")
+            raise NotFoundError(f"system {name!r} is unknown; there are {known}, all and ablations")
     return list(wanted.values())

@@ -87,6 +87,7 @@ class GurEncoder(nn.Module):
 
     def __init__(self, items: Mapping[str, int], settings: NetworkSettings) -> None:
         super().__init__()
+        settings = settings.of_encoder()
         self.embeddings = nn.ModuleDict(
             {
                 module_key(domain): DomainEmbedding(count, settings)

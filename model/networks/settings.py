@@ -31,6 +31,10 @@ class NetworkSettings(Settings):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of the numbers dropped while training; the paper names none."""
 
+    encoder_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """As `dropout`, in the encoder, which then sees every item; none means it is as the other
+    networks. What is dropped hides from the critic how the domains differ."""
+
     item_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the items of a history that a network does not see while training."""
 
@@ -51,6 +55,12 @@ class NetworkSettings(Settings):
 
     critic_hidden: Annotated[int, Field(ge=1, le=8192)] = 128
     """Hidden numbers of the critic."""
+
+    def of_encoder(self) -> Self:
+        """Return the size of the encoder and its embeddings."""
+        if self.encoder_dropout is None:
+            return self
+        return self.model_copy(update={"dropout": self.encoder_dropout, "item_dropout": 0.0})
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

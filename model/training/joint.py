@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from model.data.batches import Places
 from model.data.training_data import TrainingDomain
-from model.losses import contrastive_loss, shared_user_loss, softmax_loss
+from model.losses import contrastive_loss, moment_loss, shared_user_loss, softmax_loss
 from model.training.context import Context
 from model.training.critic import CriticTraining
 from model.training.descent import Descent
@@ -84,9 +84,16 @@ class JointFineTuning:
             losses.append(weight * loss)
         if settings.adversarial_weight:
             figures |= self._critic_steps(gurs)
+        # The weights of what makes the domains one rise from nothing: at once they would make all
+        # GURs alike, before these hold anything that the other losses defend.
+        risen = (step + 1) / self.steps
+        if settings.moment_weight:
+            figures["moments"] = moment_loss(*gurs)
+            losses.append(risen * settings.moment_weight * figures["moments"])
         with self._critic.fixed():
             if settings.adversarial_weight:
-                losses.append(settings.adversarial_weight * self._critic.distance(*gurs))
+                distance = self._critic.distance(*gurs)
+                losses.append(risen * settings.adversarial_weight * distance)
             self._descent.step(torch.stack(losses).sum(), self._rate(step))
         return figures
 
@@ -140,7 +147,7 @@ class JointFineTuning:
             return []
         chosen = context.draw_shared(settings.shared_users, self._draws.numpy)  # (S, 2)
         first, second = (
-            context.gurs(domain, chosen[:, place])
+            self._gurs_of_beginnings(domain, chosen[:, place])
             for place, domain in enumerate(context.data.domains)
         )
         losses = []
@@ -158,10 +165,25 @@ class JointFineTuning:
             losses.append(("shared", settings.shared_weight, loss))
         return losses
 
+    def _gurs_of_beginnings(self, domain: TrainingDomain, users: Places) -> Tensor:
+        """Encode a beginning of each user's rows, drawn anew: the few users come again and again.
+
+        Returns:
+            (S, D).
+        """
+        lengths = np.maximum(domain.training.lengths[users], 1)
+        counts = self._draws.numpy.integers(1, lengths, endpoint=True)
+        counts = np.minimum(counts, domain.training.lengths[users])
+        return self._context.gurs(domain, users, counts=counts)
+
     def _cold_loss(
         self, place: int, users: Places, other: Tensor, negatives: Tensor | None
     ) -> Tensor:
-        """Predict all rows of shared users from the GURs of their other domain, (S, D), alone."""
+        """Predict all rows of shared users from the GURs of their other domain, (S, D), alone.
+
+        Item embeddings stand still here: the few users who are asked again and again would draw
+        the items of their own near each other, at everyone else's cost.
+        """
         context = self._context
         domain = context.data.domains[place]
         rows = context.rows(domain, users)  # (S, T)
@@ -172,5 +194,5 @@ class JointFineTuning:
             states = recommender(rows[:, :0], memory, shown)  # (S, 1, D)
         real = rows != 0
         states = context.sharpened(states.expand(-1, rows.shape[1], -1)[real])
-        items = context.catalogue(recommender.embedding)
+        items = context.catalogue(recommender.embedding).standing_still()
         return softmax_loss(states, rows[real], items, negatives)

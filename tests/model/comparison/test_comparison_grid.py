@@ -57,11 +57,19 @@ def test_systems_come_in_the_order_asked_for_and_each_once() -> None:
     found = find(["co-occurrence", "popularity", "co-occurrence"], SYSTEMS)
 
     assert [entry.name for entry in found] == ["co-occurrence", "popularity"]
-    assert [entry.name for entry in find(["all"], SYSTEMS)] == list(SYSTEMS)
 
 
 def test_an_unknown_system_is_refused_with_those_there_are() -> None:
     some = {name: SYSTEMS[name] for name in ("popularity", "co-occurrence")}
-    message = r"^system 'magic' is unknown; there are popularity, co-occurrence, and all$"
+    message = r"^system 'magic' is unknown; there are popularity, co-occurrence, all and ablations$"
     with pytest.raises(NotFoundError, match=message):
         find(["magic"], some)
+
+
+def test_ablations_are_asked_for_by_their_own_name() -> None:
+    everything = [entry.name for entry in find(["all"], SYSTEMS)]
+    ablations = [entry.name for entry in find(["ablations"], SYSTEMS)]
+    assert "recguru" in everything
+    assert "recguru-warm" in ablations
+    assert not set(everything) & set(ablations)
+    assert set(everything) | set(ablations) == set(SYSTEMS)

@@ -2,13 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from model.comparison.compare import compare
-from model.comparison.recguru import fit as fit_recguru
 from model.comparison.registry import SYSTEMS
 from model.comparison.settings import CompareSettings, with_values
 from model.comparison.systems import Task
@@ -24,6 +23,9 @@ from tests.model.comparison.systems_in_tests import (
     write_folder,
 )
 from tests.model.dataset_making import random_dataset, with_other_held_out_rows
+
+if TYPE_CHECKING:
+    from model.evaluation.protocol import History
 
 TINY_TRAINING = {
     "network.width": 8,
@@ -124,18 +126,25 @@ def _without_minutes(table: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key != "minutes"}
 
 
-def test_recguru_learns_the_same_whatever_the_test_rows_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [name for name, entry in SYSTEMS.items() if entry.ours])
+def test_the_family_learns_the_same_whatever_the_test_rows_are(name: str, tmp_path: Path) -> None:
     dataset = random_dataset(np.random.default_rng(6), users=40, items=30)
     changed = with_other_held_out_rows(dataset, np.random.default_rng(7))
-    settings = with_values(SYSTEMS["recguru"].defaults(), TINY_TRAINING, owner="recguru")
-    histories = [{"books": np.array([1, 2], np.int32)}, {"films": np.array([3], np.int32)}]
+    entry = SYSTEMS[name]
+    settings = with_values(entry.defaults(), TINY_TRAINING, owner=name)
+    one, two = np.array([3], np.int32), np.array([1, 2], np.int32)
+    histories: list[History] = [{"books": one}, {"films": two}, {}, {"films": two, "books": one}]
     scores = []
-    for name, each, seed in (("one", dataset, 1), ("same", changed, 1), ("other", dataset, 2)):
-        folder = write_folder(each, tmp_path / name / "data")
-        work = tmp_path / name / "work"
+    for place, each, seed in (("one", dataset, 1), ("same", changed, 1), ("other", dataset, 2)):
+        folder = write_folder(each, tmp_path / place / "data")
+        work = tmp_path / place / "work"
         work.mkdir()
-        task = Task(TrainingData.of(each), folder, settings, seed, work, "cpu")
-        scores.append(fit_recguru(task).scores("films", histories))
+        system = entry.fit(Task(TrainingData.of(each), folder, settings, seed, work, "cpu"))
+        scores.append(system.scores("films", histories))
+        for history, together in zip(histories, scores[-1], strict=True):
+            alone = system.scores("films", [history])[0]
+            np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-5)
 
+    assert scores[0].shape == (4, 61)
     assert (scores[0] == scores[1]).all()
     assert (scores[0] != scores[2]).any()

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from model.networks.system import TrainingNetworks
+from model.networks.recommender import recent_mean
+from model.networks.settings import NetworkSettings
+from model.networks.system import TrainingNetworks, initialise
 
 ROWS = torch.tensor([[0, 0, 3, 1, 5], [2, 7, 7, 4, 1], [0, 0, 0, 0, 0]])
 LENGTHS = [3, 5, 0]
@@ -137,3 +139,44 @@ def test_each_domain_has_a_recommender_of_its_own(networks: TrainingNetworks) ->
     )
     assert not books & films
     assert len(networks.serving.recommender("films").embedding.items.weight) == 12
+
+
+def test_the_mean_of_the_recent_items_by_hand() -> None:
+    items = torch.tensor([[[9.0], [2.0], [6.0]]])  # the first is padding
+    rows = torch.tensor([[0, 4, 7]])
+    means = recent_mean(rows, items, 0.5)
+    assert means[0, :, 0].tolist() == pytest.approx([0, 0, 2, (6 + 0.5 * 2) / 1.5])
+
+
+def test_with_cosine_scoring_preferences_and_items_have_length_one() -> None:
+    networks = _drawn(scoring="cosine", recent_decay=0.6)
+    rows = torch.tensor([[0, 0, 3, 1, 5]])
+    shown = torch.zeros(1, 6, 2, dtype=torch.bool)
+    found = preferences(networks, rows, torch.ones(1, 2, 12), shown)[0, 2:]
+    assert_close(found.norm(dim=-1), torch.ones(4))
+    table = networks.serving.recommender("books").embedding.item_table()
+    assert_close(table.norm(dim=1), torch.tensor([0.0] + [1.0] * 7))
+
+
+@pytest.mark.parametrize(
+    ("memory", "felt"), [("none", [False, False]), ("own", [True, False]), ("both", [True, True])]
+)
+def test_a_recommender_reads_the_gurs_that_its_memory_holds(memory: str, felt: list[bool]) -> None:
+    networks = _drawn(memory=memory)
+    shown = torch.ones(3, 6, 2, dtype=torch.bool)
+    gurs = torch.randn(3, 2, 12, generator=torch.Generator().manual_seed(5))
+    plain = preferences(networks, ROWS, gurs, shown)
+    found = []
+    for place in (0, 1):
+        other = gurs.clone()
+        other[:, place] += 1
+        found.append(differs(preferences(networks, ROWS, other, shown), plain))
+    assert found == felt
+
+
+def _drawn(**changes: object) -> TrainingNetworks:
+    size = {"width": 12, "heads": 3, "layers": 2, "feed_forward": 20, "dropout": 0.0}
+    settings = NetworkSettings.model_validate({**size, "max_history": 9, "recent": 8, **changes})
+    networks = TrainingNetworks({"books": 7, "films": 11}, settings)
+    initialise(networks, torch.Generator().manual_seed(1))
+    return networks.eval()

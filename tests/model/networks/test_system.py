@@ -140,6 +140,7 @@ def test_the_default_sizes_are_the_papers() -> None:
         "max_history": 100,
         "recent": 100,
         "dropout": 0.2,
+        "encoder_dropout": None,
         "item_dropout": 0.0,
         "scoring": "inner",
         "memory": "both",

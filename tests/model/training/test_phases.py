@@ -63,7 +63,7 @@ def test_the_critic_step_leaves_encoder_alone_and_the_generator_step_the_critic(
 
 
 def test_the_critic_learns_to_tell_two_untouched_domains_apart(context: Context) -> None:
-    settings = context.settings.adversarial.model_copy(update={"learning_rate": 1e-3})
+    settings = context.settings.adversarial.model_copy(update={"critic_rate": 1e-3})
     phase = Adversarial(_with(context, adversarial=settings), 1)
     distances = []
     for step in range(60):

@@ -1,0 +1,111 @@
+"""AutoEM: the maps of MFEM between vectors that AutoRec has learned (section 4.1 of the paper).
+
+AutoRec is trained first. The vectors of a user are its preference vectors, in each domain by the
+history there. On shared users a map is learned for each direction, and a layer that makes one
+vector of two, as in `model.baselines.mfem`; users of one domain have a mapped vector in the other.
+Whoever asks is encoded by the history that comes with the question.
+
+Shapes: B users, V items of a domain, D width; row 0 is padding.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.baselines.factor_system import DomainFactors
+from model.baselines.mfem import MfemSettings, merged_by_maps
+from model.baselines.popularity import Popularity, PopularitySettings
+from model.baselines.transfer import Merge
+from model.bundle import Bundle, Floats
+from model.comparison.recguru import train_bundle
+from model.comparison.systems import Task
+from model.data.training_data import TrainingData
+from model.evaluation.protocol import History, Scorer, Users
+from model.inference import Basis, Inference
+from model.training.settings import TrainSettings
+
+_TOGETHER = 512
+
+
+class AutoEm:
+    """Scores by merged preference vectors; popularity where nothing is known."""
+
+    def __init__(
+        self,
+        data: TrainingData,
+        vectors: "PreferenceVectors",
+        merges: Mapping[str, Merge],
+    ) -> None:
+        self._vectors = vectors
+        self._merges = dict(merges)
+        self._other = {each.name: data.other_than(each).name for each in data.domains}
+        self._popularity = Popularity.fit(data, PopularitySettings(), seed=0)
+
+    @torch.no_grad()
+    def scores(
+        self, domain: str, histories: Sequence[History], users: Users | None = None
+    ) -> Floats:
+        """Score every item for each user -> (B, V + 1)."""
+        merge = self._merges[domain]
+        own, known = self._vectors.of(domain, histories)
+        other, known_elsewhere = self._vectors.of(self._other[domain], histories)
+        here, there = known.unsqueeze(1), known_elsewhere.unsqueeze(1)
+        vectors = merge.merged(
+            torch.where(here, own, merge.inward(other)),
+            torch.where(there, other, merge.outward(own)),
+        )
+        scores = vectors @ merge.items.values.T + merge.bias.values[:, 0]
+        found: Floats = scores.numpy()
+        nobody = ~(known | known_elsewhere).numpy()
+        if nobody.any():
+            found[nobody] = self._popularity.scores(domain, [{}])[0]
+        return found
+
+
+class PreferenceVectors:
+    """Preference vectors of a single-domain model, as long as its training divided cosines by."""
+
+    def __init__(self, bundle: Bundle, settings: TrainSettings) -> None:
+        self._inference = Inference.load(bundle, device="cpu")
+        cosine = settings.network.scoring == "cosine"
+        self._length = 1 / settings.temperature if cosine else 1.0
+
+    def of(self, domain: str, histories: Sequence[History]) -> tuple[Tensor, Tensor]:
+        """Encode histories of one domain -> vectors (B, D), and whether any row is known (B,)."""
+        own = [{domain: history.get(domain, np.empty(0, np.int32))} for history in histories]
+        encoded = self._inference.encode(domain, own)
+        known = [basis is Basis.PERSONALIZED for basis in encoded.bases]
+        return self._length * torch.from_numpy(encoded.preferences), torch.tensor(known)
+
+    def of_training(self, data: TrainingData) -> dict[str, Floats]:
+        """Encode the training rows of all users -> (U, D) by domain."""
+        found = {}
+        for domain in data.domains:
+            users = range(len(domain.training))
+            parts = [
+                self.of(domain.name, [{domain.name: domain.training[user]} for user in part])[0]
+                for part in (users[i : i + _TOGETHER] for i in range(0, len(users), _TOGETHER))
+            ]
+            found[domain.name] = torch.cat(parts).numpy()
+        return found
+
+
+def fit(task: Task) -> Scorer:
+    """Train AutoRec into the task's work folder, then maps and merging layers.
+
+    Raises:
+        BadSettingError: If the settings are not those of a training.
+        TrainingError: If training stopped itself.
+    """
+    bundle, settings = train_bundle(task)
+    vectors = PreferenceVectors(bundle, settings)
+    users = vectors.of_training(task.data)
+    found = {}
+    for domain in task.data.domains:
+        items = np.array(bundle.domain(domain.name).item_table)
+        bias = np.zeros(len(items), np.float32)
+        found[domain.name] = DomainFactors(users[domain.name], items, bias)
+    merges = merged_by_maps(task.data, found, MfemSettings(), seed=task.seed)
+    return AutoEm(task.data, vectors, merges)

@@ -1,0 +1,135 @@
+"""Joint fine-tuning learns next items, cold starts and one space, from nothing it may not see."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from model.inference import Inference
+from model.networks.settings import NetworkSettings
+from model.networks.system import TrainingNetworks, initialise
+from model.training.alignment import rank_of_partner
+from model.training.context import Context
+from model.training.joint import JointFineTuning
+from model.training.settings import FineTuningSettings
+
+ALL_TERMS = FineTuningSettings(
+    joint=True,
+    epochs=30,
+    batch_users=16,
+    learning_rate=5e-3,
+    validation_steps=5,
+    negatives=20,
+    cold_weight=0.3,
+    shared_weight=0.5,
+    shared_loss="contrastive",
+    adversarial_weight=0.1,
+    moment_weight=0.1,
+    shared_users=16,
+)
+
+
+@pytest.fixture(params=["inner", "cosine"])
+def joint(context: Context, request: pytest.FixtureRequest) -> Context:
+    """Give fresh networks with either way of scoring, and all terms of the joint loss."""
+    changes = {"scoring": request.param, "encoder_dropout": 0.0}
+    if request.param == "cosine":
+        changes["recent_decay"] = 0.5
+    size = NetworkSettings.model_validate(context.settings.network.model_dump() | changes)
+    settings = context.settings.model_copy(
+        update={"network": size, "fine_tuning": ALL_TERMS, "dense_items": 40}
+    )
+    items = {domain.name: domain.items for domain in context.data.domains}
+    networks = TrainingNetworks(items, size)
+    initialise(networks, torch.Generator().manual_seed(1))
+    return dataclasses.replace(context, networks=networks, settings=settings)
+
+
+def test_it_learns_both_rings_and_keeps_the_best_weights(joint: Context) -> None:
+    phase = JointFineTuning(joint, 2)
+    phase.begin()
+    readings = [phase.step(step) for step in range(phase.steps)]
+    for name, left in (("loss/north", 0.7), ("loss/south", 0.7), ("cold/north", 0.95)):
+        first, last = (
+            np.mean([float(each[name].detach()) for each in part])
+            for part in (readings[:5], readings[-5:])
+        )
+        assert last < left * first, name
+    assert phase.selection is not None
+    assert phase.selection.look()["validation_ndcg@10"] > 0.8
+
+
+def test_shared_users_find_their_other_gur(joint: Context) -> None:
+    phase = JointFineTuning(joint, 2)
+    phase.begin()
+    shared = joint.data.shared[joint.tied]
+
+    def median_rank() -> float:
+        joint.networks.eval()
+        with torch.no_grad():
+            gurs = [
+                joint.gurs(domain, shared[:, place])
+                for place, domain in enumerate(joint.data.domains)
+            ]
+        return float(rank_of_partner(gurs[0], gurs[1]).float().median())
+
+    before = median_rank()
+    for step in range(phase.steps):
+        phase.step(step)
+    assert median_rank() <= 2 < before
+
+
+def test_a_user_who_is_new_to_a_domain_is_answered_from_the_other(joint: Context) -> None:
+    phase = JointFineTuning(joint, 2)
+    phase.begin()
+    for step in range(phase.steps):
+        phase.step(step)
+    joint.networks.eval()
+    names = [domain.name for domain in joint.data.domains]
+    inference = Inference(
+        joint.networks.serving, names, joint.settings.network, torch.device("cpu")
+    )
+    users = joint.data.shared[joint.tied]
+    south = joint.data.domains[1].training
+    asked = inference.encode("north", [{"south": south[int(user)]} for user in users[:, 1]])
+    table = joint.networks.serving.recommender("north").embedding.item_table().numpy()
+    best = (asked.preferences @ table[1:].T).argsort(axis=1)[:, ::-1][:, :5] + 1
+    north = joint.data.domains[0].training
+    hits = [
+        len(np.intersect1d(found, north[int(user)]))
+        for found, user in zip(best, users[:, 0], strict=True)
+    ]
+    by_chance = 5 * np.mean([len(north[int(user)]) for user in users[:, 0]]) / 30
+    assert np.mean(hits) > 2 * by_chance
+
+
+def test_users_that_are_left_untied_are_never_drawn_for_a_shared_loss(joint: Context) -> None:
+    generator = np.random.default_rng(1)
+    drawn = np.concatenate([joint.draw_shared(7, generator) for _ in range(50)])
+    untied = joint.data.shared[joint.untied]
+    assert len(untied) == 3
+    assert {tuple(pair) for pair in drawn.tolist()} == {
+        tuple(pair) for pair in joint.data.shared[joint.tied].tolist()
+    }
+
+
+def test_without_an_adversarial_term_no_critic_is_trained(joint: Context) -> None:
+    settings = ALL_TERMS.model_copy(update={"adversarial_weight": 0.0})
+    plain = dataclasses.replace(
+        joint, settings=joint.settings.model_copy(update={"fine_tuning": settings})
+    )
+    phase = JointFineTuning(plain, 2)
+    before = [weight.clone() for weight in joint.networks.critic.parameters()]
+    figures = phase.step(0)
+    assert "wasserstein" not in figures
+    after = joint.networks.critic.parameters()
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+def test_where_nobody_is_shared_the_shared_losses_are_left_out(joint: Context) -> None:
+    nobody = np.empty(0, np.int64)
+    phase = JointFineTuning(dataclasses.replace(joint, tied=nobody), 2)
+    figures = phase.step(0)
+    assert {"loss/north", "loss/south", "wasserstein"} <= set(figures)
+    assert not {"cold/north", "cold/south", "shared"} & set(figures)
