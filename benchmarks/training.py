@@ -31,6 +31,7 @@ from model.networks.system import TrainingNetworks, initialise
 from model.training.context import Context
 from model.training.fine_tuning import FineTuning
 from model.training.joint import JointFineTuning
+from model.training.parallel import Team
 from model.training.phases import Adversarial, Phase, PreTraining
 from model.training.presets import PRESETS
 from model.training.settings import TrainSettings
@@ -153,7 +154,7 @@ def context_of(data: TrainingData, preset: str, options: argparse.Namespace) -> 
     settings = TrainSettings.model_validate(values)
     networks = TrainingNetworks({each.name: each.items for each in data.domains}, settings.network)
     initialise(networks, torch.Generator().manual_seed(0))
-    return Context.of(data, networks, settings, resolve_device(options.device))
+    return Context.of(data, networks, settings, Team(resolve_device(options.device)))
 
 
 def made_up(items: int, users: int, history: int) -> TrainingData:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from model.comparison.cli import comparison_app
-from model.console import make_app, print_json
+from model.console import FAILURE, make_app, print_json
 from model.data.cli import data_app
 
 app = make_app("Prepare data, train and compare.")
@@ -39,10 +39,13 @@ def train(  # noqa: PLR0913  # every flag is a parameter
     Example:
       recguru train --data dataset --out run --seed 1
       recguru train --data dataset --out run --resume
+      torchrun --nproc-per-node 2 -m recguru_cli train --data dataset --out run
       recguru train --data dataset --out run --preset paper --config recguru.toml
     """  # noqa: D301  # the backspace keeps the lines of the example apart
+    from model.errors import LostProcessError
     from model.settings import load_settings
     from model.training.loop import train as run_training
+    from model.training.parallel import leads
     from model.training.plots import plot_alignment, plot_training
     from model.training.presets import PRESETS
     from model.training.settings import TrainSettings
@@ -53,7 +56,14 @@ def train(  # noqa: PLR0913  # every flag is a parameter
     settings = load_settings(
         TrainSettings, table="train", config=config, flags={"seed": seed}, preset=PRESETS[preset]
     )
-    trained = run_training(data, out, settings, resume=resume, device=device)
+    try:
+        trained = run_training(data, out, settings, resume=resume, device=device)
+    except LostProcessError:
+        if leads():
+            raise
+        raise typer.Exit(FAILURE) from None  # whoever failed has said why, or the first one does
+    if not leads():
+        return
     plots = [path for path in (plot_training(out), plot_alignment(out)) if path]
     if as_json:
         print_json({"bundle": str(trained.bundle), "digest": trained.digest, **trained.summary})

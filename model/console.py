@@ -77,13 +77,15 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Advance]:
+def progress(title: str, total: int, *, quiet: bool = False) -> Iterator[Advance]:
     """Show how far some work is: a bar with the time left on a terminal, plain lines elsewhere.
 
-    Both go to standard error, so figures on standard output can be piped.
+    Both go to standard error, so figures on standard output can be piped. `quiet` shows neither.
     """
     console = Console(stderr=True)
-    if console.is_terminal:
+    if quiet:
+        yield _silent
+    elif console.is_terminal:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -100,6 +102,10 @@ def progress(title: str, total: int) -> Iterator[Advance]:
             yield advance
     else:
         yield _plain(title, total)
+
+
+def _silent(steps: int = 1, *, note: str = "") -> None:
+    """Show nothing: another process does."""
 
 
 def _plain(title: str, total: int) -> Advance:

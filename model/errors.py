@@ -7,6 +7,7 @@ RecGuruError
 ├── NotFoundError             a name that does not exist: a domain, a candidate set, a file
 ├── BadArtifactError          a dataset, bundle, checkpoint or release that must not be used
 ├── TrainingError             training stopped itself: NaN, a collapsed critic
+│   └── LostProcessError      one of the processes that train together is gone
 ├── OverloadedError           try again later
 ├── NotReadyError             no release is loaded yet, or the server is draining
 ├── UnavailableDeviceError    the device that was asked for is not there
@@ -40,6 +41,10 @@ class BadArtifactError(RecGuruError):
 
 class TrainingError(RecGuruError):
     """Training stopped itself; the last good checkpoint is intact."""
+
+
+class LostProcessError(TrainingError):
+    """Another of the processes that train together ended, or no longer answers."""
 
 
 class OverloadedError(RecGuruError):

@@ -171,23 +171,6 @@ def contrastive_loss(first: Tensor, second: Tensor, *, temperature: float) -> Te
     return (F.cross_entropy(likeness, own) + F.cross_entropy(likeness.T, own)) / 2
 
 
-def moment_loss(first: Tensor, second: Tensor) -> Tensor:
-    """Compare mean and covariance of the domains (Sun and Saenko, Deep CORAL, ECCV 2016).
-
-    A critic finds differences of these slowly; here they are a number with a slope.
-
-    Args:
-        first: GURs of the first domain, (A, D), A at least 2.
-        second: GURs of the second domain, (B, D), B at least 2.
-
-    Returns:
-        The squared distance of the means and of the covariances, each as a mean over D, a scalar.
-    """
-    means = first.mean(dim=0) - second.mean(dim=0)
-    covariances = torch.cov(first.T) - torch.cov(second.T)
-    return (means.square().sum() + covariances.square().sum()) / first.shape[1]
-
-
 def generator_loss(
     reconstruction: Tensor,
     distance: Tensor,

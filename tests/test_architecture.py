@@ -153,6 +153,16 @@ def test_a_library_is_named_only_where_it_is_at_home(library: str) -> None:
     assert not trespasses
 
 
+def test_processes_of_one_training_talk_in_one_place() -> None:
+    places = {
+        path.as_posix()
+        for path in SHIPPED
+        for name in imported(path)
+        if name.startswith("torch.distributed")
+    }
+    assert places == {"model/training/parallel.py"}
+
+
 def test_the_client_builds_only_on_the_light_parts_of_the_model() -> None:
     trespasses = {
         f"{path} imports {name}"

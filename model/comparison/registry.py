@@ -125,7 +125,6 @@ _ALONE: Values = {
     "fine_tuning.cold_weight": 0.0,
     "fine_tuning.shared_weight": 0.0,
     "fine_tuning.adversarial_weight": 0.0,
-    "fine_tuning.moment_weight": 0.0,
 }
 """What makes two single-domain systems of the preset, but for the encoder they have in common."""
 
@@ -196,7 +195,6 @@ _ENTRIES = (
         "no alignment",
         {
             "fine_tuning.adversarial_weight": 0.0,
-            "fine_tuning.moment_weight": 0.0,
             "fine_tuning.shared_weight": 0.0,
         },
     ),

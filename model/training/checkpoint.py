@@ -128,15 +128,17 @@ def _phase_tensors(phase: Phase | None) -> dict[str, Tensor]:
     for name, optimiser in phase.optimisers().items():
         for place, moments in optimiser.state_dict()["state"].items():
             for moment, value in moments.items():
-                tensors[f"optimiser.{name}.{place}.{moment}"] = value
+                tensors[f"optimiser.{name}.{place}.{moment}"] = torch.as_tensor(value)
     return _contiguous(tensors)
 
 
 def _restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    moments: dict[int, dict[str, Tensor]] = {}
+    moments: dict[int, dict[str, Tensor | int]] = {}
     for name, value in tensors.items():
         place, moment = name.split(".")
-        moments.setdefault(int(place), {})[moment] = value
+        # Adam by rows counts its steps in an int, and computes otherwise with a tensor.
+        counted = value.dtype == torch.int64
+        moments.setdefault(int(place), {})[moment] = int(value) if counted else value
     state = optimiser.state_dict()
     optimiser.load_state_dict({**state, "state": moments})
 

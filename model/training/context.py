@@ -16,9 +16,32 @@ from model.data.training_data import TrainingData, TrainingDomain
 from model.losses import Catalogue
 from model.networks.autoencoder import DomainEmbedding
 from model.networks.system import TrainingNetworks
+from model.training.draws import Draws
+from model.training.parallel import Team
 from model.training.settings import TrainSettings
 
 _UNTIED = 2**32  # apart from the numbers of phases, which draws follow from too
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What this process does of a batch; the shares of all processes add up to the batch."""
+
+    users: Places
+    """Its users, (B,): at least one, so that all processes train the same weights, even where it
+    then counts for nothing."""
+    places: slice
+    """Where they stand in the batch."""
+    of_users: float
+    """How much of the batch they are, between 0 and 1, counted in users."""
+    of_positions: float
+    """The same, counted in training rows."""
+
+    def of_position_mean(self, mean: Tensor) -> Tensor:
+        """Return what a mean over its positions adds to the mean over those of the batch."""
+        if self.of_positions:
+            return mean * self.of_positions
+        return mean.nan_to_num() * 0.0  # of no position the mean is no number
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +51,8 @@ class Context:
     data: TrainingData
     networks: TrainingNetworks
     settings: TrainSettings
-    device: torch.device
+    team: Team
+    """Who else trains these networks."""
     tied: Places
     """Places in `data.shared` of the users that losses of shared users may draw."""
     untied: Places
@@ -40,13 +64,36 @@ class Context:
         data: TrainingData,
         networks: TrainingNetworks,
         settings: TrainSettings,
-        device: torch.device,
+        team: Team,
     ) -> Self:
         """Put together what the phases share; who is left untied follows from the seed."""
         shared = len(data.shared)
         order = np.random.default_rng([settings.seed, _UNTIED]).permutation(shared)
         untied, tied = np.split(order, [int(settings.untied_share * shared)])
-        return cls(data, networks.to(device), settings, device, np.sort(tied), np.sort(untied))
+        networks = networks.to(team.device)
+        return cls(data, networks, settings, team, np.sort(tied), np.sort(untied))
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.team.device
+
+    def draws(self, phase: int) -> Draws:
+        """Return the generators of a phase; with several processes dropout has its own."""
+        apart = self.team.rank if self.team.size > 1 else None
+        return Draws(self.settings.seed, phase, self.device, apart=apart)
+
+    def share(self, domain: TrainingDomain, users: Places) -> Share:
+        """Return what this process does of a batch of users of a domain, (B,)."""
+        start, end = self.team.part(len(users))
+        places = slice(start, end) if end > start else slice(0, 1)
+        lengths = np.minimum(domain.training.lengths[users], self.settings.network.max_history)
+        return Share(
+            users[places],
+            places,
+            of_users=(end - start) / len(users),
+            of_positions=float(lengths[start:end].sum() / max(lengths.sum(), 1)),
+        )
 
     def draw_shared(self, count: int, generator: np.random.Generator) -> Places:
         """Draw some tied users, none twice -> places in the first and second domain, (S, 2)."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from model.losses import gradient_penalty, wasserstein_distance
-from model.training.context import Context
+from model.training.context import Context, Share
 from model.training.descent import optimise
 from model.training.draws import Draws
 
@@ -25,19 +25,27 @@ class CriticTraining:
         settings = context.settings.adversarial
         self._critic = context.networks.critic
         self._draws = draws
+        self._team = context.team
         self._penalty_weight = settings.penalty_weight
         self._optimiser = Adam(
             self._critic.parameters(), lr=settings.critic_rate, betas=BETAS, eps=1e-8, fused=True
         )
 
     def step(self, first: Tensor, second: Tensor) -> dict[str, Tensor]:
-        """Take one critic step on GURs of each domain, (B, D), as many of the one as the other."""
+        """Take one critic step on GURs of each domain, (B, D), as many of the one as the other.
+
+        All processes take the same step on the GURs of the whole batch, so none sends gradients.
+
+        Returns:
+            This process' share of each figure.
+        """
         first, second = first.detach(), second.detach()
         distance = wasserstein_distance(self._critic(first), self._critic(second))
         penalty = gradient_penalty(self._critic, first, second, self._draws.torch)
         loss = self._penalty_weight * penalty - distance
         optimise(self._optimiser, loss)
-        return {"critic_loss": loss, "wasserstein": distance, "gradient_penalty": penalty}
+        figures = {"critic_loss": loss, "wasserstein": distance, "gradient_penalty": penalty}
+        return {name: self._team.shared_out(figure) for name, figure in figures.items()}
 
     @contextmanager
     def fixed(self) -> Iterator[None]:
@@ -46,9 +54,17 @@ class CriticTraining:
         yield
         self._critic.requires_grad_(requires_grad=True)
 
-    def distance(self, first: Tensor, second: Tensor) -> Tensor:
-        """Say how far apart GURs of the domains are, (B, D) each, a scalar."""
-        return wasserstein_distance(self._critic(first), self._critic(second))
+    def distance(self, gurs: list[Tensor], shares: list[Share]) -> Tensor:
+        """Say what shares of a batch add to the distance of its domains' GURs, a scalar.
+
+        Args:
+            gurs: Of the first and of the second domain, (B, D) each.
+            shares: Whose they are.
+        """
+        first, second = (
+            self._critic(each) * share.of_users for each, share in zip(gurs, shares, strict=True)
+        )
+        return wasserstein_distance(first, second)
 
     def optimisers(self) -> Mapping[str, Optimizer]:
         """Return the critic's optimiser, for a checkpoint."""

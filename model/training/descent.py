@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer, SparseAdam
 
 from model.networks.autoencoder import DomainEmbedding
+from model.training.parallel import Team
 from model.training.settings import TrainSettings
 
 
@@ -24,6 +25,7 @@ class Descent:
         *,
         betas: tuple[float, float],
         settings: TrainSettings,
+        team: Team,
         rate: float = 1.0,
     ) -> None:
         """Take what learns.
@@ -32,8 +34,10 @@ class Descent:
             networks: Modules that have no parameter in common.
             betas: Adam's.
             settings: Which tables move by rows, and their factor.
+            team: Whose gradients are added up.
             rate: Learning rate, until `step` is given another.
         """
+        self._team = team
         everything: list[nn.Parameter] = []
         by_rows: list[nn.Parameter] = []
         for network in networks:
@@ -50,13 +54,18 @@ class Descent:
         if by_rows:
             by_rate = settings.row_rate * rate
             self._optimisers["rows"] = SparseAdam(by_rows, lr=by_rate, betas=betas, eps=1e-8)
+        self._learning = [*everything, *by_rows]
         self._factors = {"dense": 1.0, "rows": settings.row_rate}
 
     def step(self, loss: Tensor, rate: float | None = None) -> None:
-        """Take one step down a loss, with another learning rate if one is given."""
+        """Take one step down a loss, of which each process has its share, at another rate if given.
+
+        The shares are added up, as gradients; all processes take the same step.
+        """
         for optimiser in self._optimisers.values():
             optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        self._team.add_gradients(self._learning)
         for name, optimiser in self._optimisers.items():
             if rate is not None:
                 optimiser.param_groups[0]["lr"] = rate * self._factors[name]

@@ -12,22 +12,40 @@ import torch
 from model.data.batches import Places, shuffled_batches
 
 _TORCH_SEEDS = 2**63
+_DROPOUT = 2**32  # apart from the other numbers that draws follow from
 
 
 class Draws:
     """The generators of one phase of one training."""
 
-    def __init__(self, seed: int, phase: int, device: torch.device) -> None:
+    def __init__(
+        self, seed: int, phase: int, device: torch.device, *, apart: int | None = None
+    ) -> None:
+        """Take what all draws follow from.
+
+        Args:
+            seed: The training's.
+            phase: Which phase, from 0.
+            device: Where `torch` and `dropout` draw.
+            apart: Which of several processes this is. Their parts of a batch need unlike dropout,
+                and what else they draw must agree however much each has dropped.
+        """
         self._path = (seed, phase)
+        self._apart = apart
         self.torch = torch.Generator(device)
-        """Follows `start_step`; for dropout and for what is drawn on the device."""
+        """Follows `start_step`; for what is drawn on the device."""
+        self.dropout = self.torch if apart is None else torch.Generator(device)
+        """Follows `start_step`; for dropout alone."""
         self.numpy = np.random.default_rng(self._path)
         """Follows `start_step`; for what is drawn on the host."""
 
     def start_step(self, step: int) -> None:
-        """Set both generators to where the step begins."""
+        """Set all generators to where the step begins."""
         self.numpy = np.random.default_rng([*self._path, step])
         self.torch.manual_seed(int(self.numpy.integers(_TORCH_SEEDS)))
+        if self._apart is not None:
+            own = np.random.default_rng([*self._path, step, _DROPOUT + self._apart])
+            self.dropout.manual_seed(int(own.integers(_TORCH_SEEDS)))
 
 
 class BatchPlan:

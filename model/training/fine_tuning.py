@@ -17,7 +17,6 @@ from model.data.training_data import TrainingDomain
 from model.losses import bpr_loss, softmax_loss
 from model.training.context import Context
 from model.training.descent import Descent
-from model.training.draws import Draws
 from model.training.memory import draw_views
 from model.training.phases import Figures, plans_of
 from model.training.reconstruction import draw_negatives, start_step
@@ -37,13 +36,16 @@ class FineTuning:
         self._context = context
         self._domain = domain
         self._settings = context.settings.fine_tuning
-        self._draws = Draws(context.settings.seed, phase, context.device)
+        self._draws = context.draws(phase)
         self._recommender = context.networks.serving.recommender(domain.name)
         place = context.data.domains.index(domain)
         self._plan = plans_of(context, self._settings.batch_users, phase)[place]
         self.steps = self._settings.epochs * self._plan.steps_per_epoch
         self._descent = Descent(
-            [self._recommender], betas=(0.9, self._settings.beta_2), settings=context.settings
+            [self._recommender],
+            betas=(0.9, self._settings.beta_2),
+            settings=context.settings,
+            team=context.team,
         )
         self.selection: Selection | None = Selection(
             self._recommender,
@@ -70,12 +72,13 @@ class FineTuning:
         context.networks.eval()
         self._recommender.train()
         users = self._plan.batch(step)
-        rows = context.rows(self._domain, users)
-        gurs, shown = self._memory(users, steps=rows.shape[1])
+        share = context.share(self._domain, users)
+        rows = context.rows(self._domain, share.users)
+        gurs, shown = self._memory(users, share.places, steps=rows.shape[1])
         with context.mixed_precision():
             states = self._recommender(rows[:, :-1], gurs, shown)  # (B, T, D)
         real = rows != 0
-        loss = self._loss(context.sharpened(states[real]), rows[real])
+        loss = share.of_position_mean(self._loss(context.sharpened(states[real]), rows[real]))
         self._descent.step(loss, settings.learning_rate * (1 - step / self.steps))
         return {"loss": loss}
 
@@ -89,16 +92,22 @@ class FineTuning:
         loss = softmax_loss if self._settings.loss == "softmax" else bpr_loss
         return loss(states, targets, items, negatives)
 
-    def _memory(self, users: Places, *, steps: int) -> tuple[Tensor, Tensor]:
-        """Give the GURs of a batch, own and other, (B, 2, D), and who may read them, (B, T, 2)."""
+    def _memory(self, users: Places, places: slice, *, steps: int) -> tuple[Tensor, Tensor]:
+        """Give the GURs of users, own and other, (B, 2, D), and who may read them, (B, T, 2).
+
+        Args:
+            users: The whole batch, for whom cuts are drawn.
+            places: Whose GURs are asked for.
+            steps: T.
+        """
         views = draw_views(
             self._domain,
             users,
             steps=steps,
             hide_other=self._settings.hide_other,
             generator=self._draws.numpy,
-        )
-        context = self._context
+        ).of(places)
+        context, users = self._context, users[places]
         with torch.no_grad():
             own = context.gurs(self._domain, users, counts=views.counts)
         other = self._gurs_of_other()[context.on_device(self._shared_place[users])]

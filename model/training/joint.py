@@ -18,11 +18,10 @@ from torch.optim import Optimizer
 
 from model.data.batches import Places
 from model.data.training_data import TrainingDomain
-from model.losses import contrastive_loss, moment_loss, shared_user_loss, softmax_loss
-from model.training.context import Context
+from model.losses import contrastive_loss, shared_user_loss, softmax_loss
+from model.training.context import Context, Share
 from model.training.critic import CriticTraining
 from model.training.descent import Descent
-from model.training.draws import Draws
 from model.training.memory import draw_views
 from model.training.phases import Figures, plans_of
 from model.training.reconstruction import draw_negatives, start_step
@@ -39,13 +38,16 @@ class JointFineTuning:
     def __init__(self, context: Context, phase: int) -> None:
         self._context = context
         self._settings = context.settings.fine_tuning
-        self._draws = Draws(context.settings.seed, phase, context.device)
+        self._draws = context.draws(phase)
         self._plans = plans_of(context, self._settings.batch_users, phase)
         epoch = max(plan.steps_per_epoch for plan in self._plans)
         self.steps = self._settings.epochs * epoch
         self._networks = context.networks.serving
         self._descent = Descent(
-            [self._networks], betas=(0.9, self._settings.beta_2), settings=context.settings
+            [self._networks],
+            betas=(0.9, self._settings.beta_2),
+            settings=context.settings,
+            team=context.team,
         )
         self._critic = CriticTraining(context, self._draws)
         figures = [validation_of(context, domain.name) for domain in context.data.domains]
@@ -72,28 +74,28 @@ class JointFineTuning:
         start_step(context, self._draws, step)
         context.networks.train()
         figures: dict[str, Tensor] = {}
-        gurs, negatives = [], []
+        gurs, shares, counts, negatives = [], [], [], []
         for domain, plan in zip(context.data.domains, self._plans, strict=True):
             negatives.append(draw_negatives(domain, settings.negatives, self._draws))
-            own, loss = self._next_item_loss(domain, plan.batch(step), negatives[-1])
+            users = plan.batch(step)
+            shares.append(context.share(domain, users))
+            own, loss = self._next_item_loss(domain, users, shares[-1], negatives[-1])
             gurs.append(own)
+            counts.append(len(users))
             figures[f"loss/{domain.name}"] = loss
         losses = list(figures.values())
         for name, weight, loss in self._shared_losses(negatives):
             figures[name] = loss
             losses.append(weight * loss)
         if settings.adversarial_weight:
-            figures |= self._critic_steps(gurs)
-        # The weights of what makes the domains one rise from nothing: at once they would make all
-        # GURs alike, before these hold anything that the other losses defend.
-        risen = (step + 1) / self.steps
-        if settings.moment_weight:
-            figures["moments"] = moment_loss(*gurs)
-            losses.append(risen * settings.moment_weight * figures["moments"])
+            whole = [context.team.gather(*each) for each in zip(gurs, counts, strict=True)]
+            figures |= self._critic_steps(whole)
         with self._critic.fixed():
             if settings.adversarial_weight:
-                distance = self._critic.distance(*gurs)
-                losses.append(risen * settings.adversarial_weight * distance)
+                # It rises from nothing: at once it would make all GURs alike, before they hold
+                # anything that the other losses defend.
+                weight = settings.adversarial_weight * (step + 1) / self.steps
+                losses.append(weight * self._critic.distance(gurs, shares))
             self._descent.step(torch.stack(losses).sum(), self._rate(step))
         return figures
 
@@ -114,19 +116,22 @@ class JointFineTuning:
         return figures
 
     def _next_item_loss(
-        self, domain: TrainingDomain, users: Places, negatives: Tensor | None
+        self, domain: TrainingDomain, users: Places, share: Share, negatives: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Return the users' own GURs before their cuts, (B, D), and the loss, a scalar."""
+        """Return the own GURs before their cuts, (B, D), and the loss, a scalar, of a share.
+
+        The views of all users of the batch are drawn, so that every process draws the same.
+        """
         context = self._context
-        rows = context.rows(domain, users)
+        rows = context.rows(domain, share.users)
         views = draw_views(
             domain,
             users,
             steps=rows.shape[1],
             hide_other=self._settings.hide_other,
             generator=self._draws.numpy,
-        )
-        own = context.gurs(domain, users, counts=views.counts)
+        ).of(share.places)
+        own = context.gurs(domain, share.users, counts=views.counts)
         other = torch.zeros_like(own)
         known = np.flatnonzero(views.partners >= 0)
         if len(known):
@@ -138,10 +143,14 @@ class JointFineTuning:
             states = recommender(rows[:, :-1], memory, shown)  # (B, T, D)
         real = rows != 0
         items = context.catalogue(recommender.embedding)
-        return own, softmax_loss(context.sharpened(states[real]), rows[real], items, negatives)
+        loss = softmax_loss(context.sharpened(states[real]), rows[real], items, negatives)
+        return own, share.of_position_mean(loss)
 
     def _shared_losses(self, negatives: list[Tensor | None]) -> list[tuple[str, float, Tensor]]:
-        """Give the name, weight and value of each loss of some shared users."""
+        """Give the name, weight and share of each loss of some shared users.
+
+        They are few: every process computes all of them.
+        """
         context, settings = self._context, self._settings
         if not len(context.tied) or not (settings.shared_weight or settings.cold_weight):
             return []
@@ -155,14 +164,14 @@ class JointFineTuning:
             for place, other in enumerate((second, first)):
                 loss = self._cold_loss(place, chosen[:, place], other, negatives[place])
                 name = f"cold/{context.data.domains[place].name}"
-                losses.append((name, settings.cold_weight, loss))
+                losses.append((name, settings.cold_weight, context.team.shared_out(loss)))
         if settings.shared_weight:
             if settings.shared_loss == "l2":
                 loss = shared_user_loss(first, second)
             else:
                 temperature = settings.contrast_temperature
                 loss = contrastive_loss(first, second, temperature=temperature)
-            losses.append(("shared", settings.shared_weight, loss))
+            losses.append(("shared", settings.shared_weight, context.team.shared_out(loss)))
         return losses
 
     def _gurs_of_beginnings(self, domain: TrainingDomain, users: Places) -> Tensor:

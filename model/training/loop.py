@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from model.console import Advance, progress
 from model.data.dataset import Dataset
 from model.data.training_data import TrainingData
 from model.device import resolve_device
-from model.errors import RecGuruError
+from model.errors import BadSettingError, RecGuruError
 from model.files import canonical_json, write_bytes_atomically
 from model.networks.system import TrainingNetworks, initialise
 from model.training.alignment import measure_alignment, sample_gurs, write_gurs
@@ -21,8 +23,9 @@ from model.training.export import export_bundle
 from model.training.fine_tuning import FineTuning
 from model.training.health import Health, check_weights
 from model.training.joint import JointFineTuning
+from model.training.parallel import Team, assemble
 from model.training.phases import Adversarial, Phase, PreTraining
-from model.training.record import Record
+from model.training.record import Keeper, Record, Unrecorded
 from model.training.settings import TrainSettings
 from model.training.summary import SUMMARY, Trained, summary_text
 
@@ -53,29 +56,31 @@ def train(
     Raises:
         RecGuruError: If the run exists already and `resume` is not set, or belongs to another
             training.
-        TrainingError: If a loss is no longer finite or the critic collapsed; the last good
-            checkpoint is intact.
+        TrainingError: If a loss is no longer finite, the critic collapsed, or one of several
+            processes is gone; the last good checkpoint is intact.
     """
-    place = resolve_device(device)
     torch.set_num_threads(settings.threads)
-    dataset = Dataset.read(dataset_folder)
-    if not resume and run.exists() and any(run.iterdir()):
-        raise RecGuruError(f"{run} holds something already; use --resume or choose another --out")
-    run.mkdir(parents=True, exist_ok=True)
-    made = {"dataset": dataset.digest, "settings": settings.model_dump(mode="json")}
-    write_bytes_atomically(run / "settings.json", canonical_json(made))
-    context = _context(dataset, settings, place)
-    started = time.monotonic()
-    summary = _Training(context, run, Checkpoints(run / "checkpoints", made=made)).run()
-    minutes = (time.monotonic() - started) / 60
-    bundle = run / "bundle"
-    training = {"settings": made["settings"], "summary": summary}
-    digest = export_bundle(
-        bundle, dataset, context.networks.serving, settings.network, training=training
-    )
-    trained = Trained(bundle, digest, summary, minutes)
-    write_bytes_atomically(run / SUMMARY, summary_text(trained).encode())
-    return trained
+    with assemble(resolve_device(device)) as team:
+        with team.first_first():
+            dataset = Dataset.read(dataset_folder)
+            made = {"dataset": dataset.digest, "settings": settings.model_dump(mode="json")}
+            if team.leads:
+                _open_run(run, made, resume=resume)
+        if team.told(lambda: made) != made:
+            raise BadSettingError(
+                "this process has another dataset or other settings than the first one; start all "
+                "with the same"
+            )
+        context = _context(dataset, settings, team)
+        started = time.monotonic()
+        summary = _Training(context, run, Checkpoints(run / "checkpoints", made=made)).run()
+        minutes = (time.monotonic() - started) / 60
+        bundle = run / "bundle"
+        digest = team.told(lambda: _export(bundle, dataset, context, summary))
+        trained = Trained(bundle, digest, summary, minutes)
+        if team.leads:
+            write_bytes_atomically(run / SUMMARY, summary_text(trained).encode())
+        return trained
 
 
 def phases_of(context: Context) -> list[Phase]:
@@ -87,17 +92,33 @@ def phases_of(context: Context) -> list[Phase]:
     return phases + [FineTuning(context, 2 + place, each) for place, each in enumerate(domains)]
 
 
-def _context(dataset: Dataset, settings: TrainSettings, device: torch.device) -> Context:
+def _open_run(run: Path, made: Mapping[str, Any], *, resume: bool) -> None:
+    if not resume and run.exists() and any(run.iterdir()):
+        raise RecGuruError(f"{run} holds something already; use --resume or choose another --out")
+    run.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomically(run / "settings.json", canonical_json(made))
+
+
+def _export(bundle: Path, dataset: Dataset, context: Context, summary: Mapping[str, Any]) -> str:
+    settings = context.settings
+    training = {"settings": settings.model_dump(mode="json"), "summary": summary}
+    return export_bundle(
+        bundle, dataset, context.networks.serving, settings.network, training=training
+    )
+
+
+def _context(dataset: Dataset, settings: TrainSettings, team: Team) -> Context:
     data = TrainingData.of(dataset)
     items = {domain.name: domain.items for domain in data.domains}
     networks = TrainingNetworks(items, settings.network)
     initialise(networks, torch.Generator().manual_seed(settings.seed))
-    return Context.of(data, networks, settings, device)
+    return Context.of(data, networks, settings, team)
 
 
 class _Training:
     def __init__(self, context: Context, run: Path, checkpoints: Checkpoints) -> None:
         self._context = context
+        self._team = context.team
         self._run = run
         self._checkpoints = checkpoints
         self._phases = phases_of(context)
@@ -110,30 +131,45 @@ class _Training:
         reached = self._resumed()
         names = [phase.name for phase in self._phases]
         where = (reached.phase, reached.step)
-        with Record(self._run, phases=names, reached=where) as record:
+        with self._record(names, where) as record:
             for place in range(reached.phase, len(self._phases)):
                 step = reached.step if place == reached.phase else 0
                 self._run_phase(place, step, record)
         return self._summary
 
+    def _record(self, names: list[str], where: tuple[int, int]) -> AbstractContextManager[Keeper]:
+        if self._team.leads:
+            return Record(self._run, phases=names, reached=where)
+        return nullcontext(Unrecorded())
+
     def _resumed(self) -> Progress:
         reached = self._checkpoints.newest()
-        if reached is None:
-            return Progress(0, 0, 0, {})
+        number = reached.written if reached else -1
+        if self._team.told(lambda: number) != number:
+            raise RecGuruError(
+                f"this process finds another newest checkpoint in {self._run} than the first one; "
+                "give all the same folder"
+            )
+        if reached is not None:
+            self._load(reached)
+        self._team.wait()  # the first process may soon remove what the others still read
+        return reached or Progress(0, 0, 0, {})
+
+    def _load(self, reached: Progress) -> None:
         self._checkpoints.load_networks(reached, self._context.networks)
         if reached.step:
             self._checkpoints.load_phase(reached, self._phases[reached.phase])
         self._summary = dict(reached.summary)
         self._written = reached.written
-        return reached
 
-    def _run_phase(self, place: int, step: int, record: Record) -> None:
+    def _run_phase(self, place: int, step: int, record: Keeper) -> None:
         phase = self._phases[place]
         started = time.monotonic()
         self._note = ""
         if step == 0:
             phase.begin()
-        with progress(phase.name, phase.steps) as advance:
+            self._team.spread(self._context.networks)
+        with progress(phase.name, phase.steps, quiet=not self._team.leads) as advance:
             advance(step)
             over = False
             while step < phase.steps and not over:
@@ -142,18 +178,21 @@ class _Training:
                     self._checkpoint(place, step, phase)
         best = phase.selection.finish() if phase.selection else {}
         seconds = time.monotonic() - started
-        judged = self._judged(place, step, record) if phase.moves_gurs else {}
+        judged: Mapping[str, float] = {}
+        if phase.moves_gurs:
+            judged = self._team.told(lambda: self._judged(place, step, record))
         self._summary[phase.name] = {**best, **judged, "steps": step, "seconds": seconds}
         self._checkpoint(place + 1, 0, None)
 
-    def _step(self, phase: Phase, step: int, record: Record, advance: Advance) -> tuple[int, bool]:
+    def _step(self, phase: Phase, step: int, record: Keeper, advance: Advance) -> tuple[int, bool]:
         figures = phase.step(step)
         step += 1
         selection, last = phase.selection, step == phase.steps
         looked = selection is not None and (last or selection.is_due(step))
         if last or looked or step % _LOGGED_STEPS == 0:
-            numbers = {name: float(figure.detach()) for name, figure in figures.items()}
-            self._health.check(phase.name, step, numbers)
+            numbers = self._team.totals(figures)
+            if self._team.leads:  # one line about a failure, not one of each process
+                self._health.check(phase.name, step, numbers)
             if selection is not None and looked:
                 numbers |= selection.look()
             record.add(phase.name, step, numbers)
@@ -161,7 +200,7 @@ class _Training:
         advance(1, note=self._note)
         return step, selection is not None and selection.is_over
 
-    def _judged(self, place: int, step: int, record: Record) -> Mapping[str, float]:
+    def _judged(self, place: int, step: int, record: Keeper) -> Mapping[str, float]:
         name, context = self._phases[place].name, self._context
         generator = np.random.default_rng([context.settings.seed, place, _JUDGES])
         sample = sample_gurs(context, generator)
@@ -171,6 +210,8 @@ class _Training:
         return figures
 
     def _checkpoint(self, place: int, step: int, phase: Phase | None) -> None:
+        if not self._team.leads:
+            return
         check_weights(self._context.networks)
         self._written += 1
         reached = Progress(place, step, self._written, self._summary)

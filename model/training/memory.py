@@ -9,6 +9,7 @@ Shapes: B users, T steps.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,10 @@ class Views:
     """The user's place in the other domain, (B,); -1 for users that are not shared."""
     shown: NDArray[np.bool_]
     """Whether a step may read the own and the other GUR, (B, T, 2)."""
+
+    def of(self, places: slice) -> Self:
+        """Return the views of some users of the batch."""
+        return type(self)(self.counts[places], self.partners[places], self.shown[places])
 
 
 def draw_views(

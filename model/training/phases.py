@@ -3,7 +3,7 @@
 Shapes: B users, D width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -11,19 +11,18 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from model.data.batches import Places
 from model.data.training_data import TrainingDomain
 from model.losses import generator_loss, shared_user_loss
-from model.training.context import Context
+from model.training.context import Context, Share
 from model.training.critic import BETAS, CriticTraining
 from model.training.descent import Descent
-from model.training.draws import BatchPlan, Draws
+from model.training.draws import BatchPlan
 from model.training.reconstruction import autoencode, draw_negatives, start_step
 from model.training.selection import Selection
 from model.training.start import item_vectors, joint_item_vectors
 
 Figures = Mapping[str, Tensor]
-"""Scalars of one step, on the device, by name."""
+"""This process' shares of the scalars of one step, on the device, by name."""
 
 
 class Phase(Protocol):
@@ -57,7 +56,7 @@ class PreTraining:
     def __init__(self, context: Context, phase: int) -> None:
         self._context = context
         self._settings = context.settings.pre_training
-        self._draws = Draws(context.settings.seed, phase, context.device)
+        self._draws = context.draws(phase)
         self._plans = plans_of(context, self._settings.batch_users, phase)
         epoch = max(plan.steps_per_epoch for plan in self._plans)
         self.steps = self._settings.epochs * epoch
@@ -65,6 +64,7 @@ class PreTraining:
             [context.networks.serving.gur_encoder, context.networks.reconstructors],
             betas=(0.9, 0.98),
             settings=context.settings,
+            team=context.team,
         )
 
     def begin(self) -> None:
@@ -95,7 +95,8 @@ class PreTraining:
         figures = {}
         for domain, plan in zip(context.data.domains, self._plans, strict=True):
             negatives = draw_negatives(domain, self._settings.negatives, self._draws)
-            _, loss = autoencode(context, domain, plan.batch(step), negatives)
+            share = context.share(domain, plan.batch(step))
+            _, loss = autoencode(context, domain, share, negatives)
             figures[f"reconstruction/{domain.name}"] = loss
         self._descent.step(torch.stack(list(figures.values())).sum(), self._rate(step))
         return figures
@@ -121,13 +122,14 @@ class Adversarial:
     def __init__(self, context: Context, phase: int) -> None:
         self._context = context
         self._settings = context.settings.adversarial
-        self._draws = Draws(context.settings.seed, phase, context.device)
+        self._draws = context.draws(phase)
         self.steps = self._settings.steps
         self._critic = CriticTraining(context, self._draws)
         self._descent = Descent(
             [context.networks.serving.gur_encoder, context.networks.reconstructors],
             betas=BETAS,
             settings=context.settings,
+            team=context.team,
             rate=self._settings.learning_rate,
         )
 
@@ -153,10 +155,10 @@ class Adversarial:
         count = settings.critic_steps * settings.batch_users
         with torch.no_grad():
             first, second = (
-                context.gurs(domain, self._sample(domain, count)).view(
+                context.team.gather(context.gurs(domain, share.users), count).view(
                     settings.critic_steps, settings.batch_users, -1
                 )
-                for domain in context.data.domains
+                for domain, share in self._shares(count)
             )
         figures: dict[str, Tensor] = {}
         for gurs in zip(first, second, strict=True):
@@ -166,17 +168,17 @@ class Adversarial:
     def _generator_step(self) -> dict[str, Tensor]:
         context, settings = self._context, self._settings
         context.networks.train()
-        gurs, figures = [], {}
-        for domain in context.data.domains:
+        gurs, shares, figures = [], [], {}
+        for domain, share in self._shares(settings.batch_users):
             negatives = draw_negatives(domain, settings.negatives, self._draws)
-            users = self._sample(domain, settings.batch_users)
-            encoded, loss = autoencode(context, domain, users, negatives)
+            encoded, loss = autoencode(context, domain, share, negatives)
             gurs.append(encoded)
+            shares.append(share)
             figures[f"reconstruction/{domain.name}"] = loss
         with self._critic.fixed():
             total = generator_loss(
                 torch.stack(list(figures.values())).sum(),
-                self._critic.distance(gurs[0], gurs[1]),
+                self._critic.distance(gurs, shares),
                 self._shared_users_loss(),
                 adversarial_weight=settings.adversarial_weight,
                 shared_weight=settings.shared_weight,
@@ -193,10 +195,13 @@ class Adversarial:
             context.gurs(domain, chosen[:, place])
             for place, domain in enumerate(context.data.domains)
         )
-        return shared_user_loss(first, second)
+        return context.team.shared_out(shared_user_loss(first, second))
 
-    def _sample(self, domain: TrainingDomain, count: int) -> Places:
-        return self._draws.numpy.integers(len(domain.training), size=count)
+    def _shares(self, count: int) -> Iterator[tuple[TrainingDomain, Share]]:
+        """Draw a batch of each domain's users, and give this process' share of it."""
+        for domain in self._context.data.domains:
+            users = self._draws.numpy.integers(len(domain.training), size=count)
+            yield domain, self._context.share(domain, users)
 
 
 def plans_of(context: Context, batch_users: int, phase: int) -> list[BatchPlan]:

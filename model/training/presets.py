@@ -24,18 +24,22 @@ RECGURU: Mapping[str, Any] = {
         "max_history": 50,
         "recent": 50,
         "dropout": 0.4,
+        "encoder_dropout": 0.0,
         "item_dropout": 0.2,
         "scoring": "cosine",
         "recent_decay": 0.6,
     },
     "pre_training": {"epochs": 0, "item_start": "joint"},
-    "adversarial": {"steps": 0, "critic_rate": 1e-3, "critic_steps": 2},
+    "adversarial": {"steps": 0, "critic_rate": 1e-3, "critic_steps": 5},
     "fine_tuning": {
         "joint": True,
         "epochs": 8,
         "batch_users": 256,
         "learning_rate": 2e-3,
         "cold_weight": 0.3,
+        "shared_weight": 0.3,
+        "shared_loss": "contrastive",
+        "adversarial_weight": 2.0,
     },
 }
 """What validated best; `docs/research-log.md` has what was tried."""

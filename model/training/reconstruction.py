@@ -7,35 +7,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.data.batches import Places, alike
+from model.data.batches import alike
 from model.data.training_data import TrainingDomain
 from model.losses import softmax_loss
 from model.networks.blocks import draw_dropout_from
-from model.training.context import Context
+from model.training.context import Context, Share
 from model.training.draws import Draws
 
 
 def autoencode(
-    context: Context, domain: TrainingDomain, users: Places, negatives: Tensor | None
+    context: Context, domain: TrainingDomain, share: Share, negatives: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Encode users and rebuild their training rows.
+    """Encode a share of a batch and rebuild the training rows of its users.
 
     Args:
         context: The training.
         domain: The users' domain.
-        users: Their places, (B,).
+        share: The users, (B,), and what they count.
         negatives: As in `model.losses.softmax_loss`.
 
     Returns:
-        The GURs, (B, D) in the order of `alike` lengths, and the mean cross entropy over all real
-        positions, a scalar.
+        The GURs, (B, D) in the order of `alike` lengths, and the share of the mean cross entropy
+        over all real positions of the batch, a scalar.
     """
     networks = context.networks
     embedding = networks.serving.gur_encoder.embedding(domain.name)
     gurs, states, targets = [], [], []
     longest = context.settings.network.max_history
-    for group in alike(np.minimum(domain.training.lengths[users], longest)):
-        rows = context.rows(domain, users[group])
+    for group in alike(np.minimum(domain.training.lengths[share.users], longest)):
+        rows = context.rows(domain, share.users[group])
         gurs.append(context.encode(domain, rows))
         with context.mixed_precision():
             rebuilt = networks.reconstructor(domain.name)(embedding, rows, gurs[-1])
@@ -44,7 +44,7 @@ def autoencode(
         targets.append(rows[real])
     items = context.catalogue(embedding)
     loss = softmax_loss(torch.cat(states), torch.cat(targets), items, negatives)
-    return torch.cat(gurs), loss
+    return torch.cat(gurs), share.of_position_mean(loss)
 
 
 def draw_negatives(domain: TrainingDomain, count: int, draws: Draws) -> Tensor | None:
@@ -60,4 +60,4 @@ def draw_negatives(domain: TrainingDomain, count: int, draws: Draws) -> Tensor |
 def start_step(context: Context, draws: Draws, step: int) -> None:
     """Set all randomness to where a step begins, dropout's included."""
     draws.start_step(step)
-    draw_dropout_from(context.networks, draws.torch)
+    draw_dropout_from(context.networks, draws.dropout)

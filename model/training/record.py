@@ -7,13 +7,27 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
 from model.files import write_bytes_atomically
 
 METRICS = "metrics.jsonl"
+
+
+class Keeper(Protocol):
+    """Takes the figures of one run."""
+
+    def add(self, phase: str, step: int, figures: Mapping[str, float]) -> None:
+        """Take the figures of one step."""
+
+
+class Unrecorded:
+    """Lets figures go: another process writes them."""
+
+    def add(self, phase: str, step: int, figures: Mapping[str, float]) -> None:
+        """Do nothing."""
 
 
 class Record:

@@ -111,9 +111,6 @@ class FineTuningSettings(Settings):
     """Joint: factor of the Wasserstein distance, as in equation 13, at the end; it rises from
     nothing in a straight line. 0 trains no critic."""
 
-    moment_weight: Weight = 0.0
-    """Joint: factor of the distance of the domains' means and covariances, rising likewise."""
-
     shared_weight: Weight = 0.0
     """Joint: factor of `shared_loss`."""
 

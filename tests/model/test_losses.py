@@ -16,7 +16,6 @@ from model.losses import (
     discrimination_loss,
     generator_loss,
     gradient_penalty,
-    moment_loss,
     shared_user_loss,
     softmax_loss,
     wasserstein_distance,
@@ -271,16 +270,6 @@ def test_the_contrastive_loss_of_nobody_else_is_nothing(users: int) -> None:
     (slope,) = torch.autograd.grad(loss, first)
     assert loss.item() == 0
     assert (slope == 0).all()
-
-
-def test_moments_are_those_of_numpy() -> None:
-    generator = np.random.default_rng(1)
-    first, second = generator.normal(1, 2, (9, 3)), generator.normal(0, 1, (14, 3))
-    means = first.mean(axis=0) - second.mean(axis=0)
-    covariances = np.cov(first, rowvar=False) - np.cov(second, rowvar=False)
-    expected = ((means**2).sum() + (covariances**2).sum()) / 3
-    loss = moment_loss(torch.from_numpy(first), torch.from_numpy(second))
-    assert loss.item() == pytest.approx(expected)
 
 
 def test_items_that_stand_still_are_scored_alike_and_learn_nothing(

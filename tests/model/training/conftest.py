@@ -10,6 +10,7 @@ from model.data.vocabulary import StringTable, Vocabulary
 from model.networks.settings import NetworkSettings
 from model.networks.system import TrainingNetworks, initialise
 from model.training.context import Context
+from model.training.parallel import Team
 from model.training.settings import TrainSettings
 
 QUICK = TrainSettings.model_validate(
@@ -70,4 +71,4 @@ def context(chained: Dataset, quick: TrainSettings) -> Context:
         {domain.name: domain.items for domain in data.domains}, quick.network
     )
     initialise(networks, torch.Generator().manual_seed(1))
-    return Context.of(data, networks, quick, torch.device("cpu"))
+    return Context.of(data, networks, quick, Team(torch.device("cpu")))

@@ -6,8 +6,10 @@ import torch
 from model.networks.autoencoder import DomainEmbedding
 from model.networks.settings import NetworkSettings
 from model.training.descent import Descent
+from model.training.parallel import Team
 from model.training.settings import TrainSettings
 
+ALONE = Team(torch.device("cpu"))
 SIZE = NetworkSettings(width=4, heads=1, max_history=3, recent=3, dropout=0.0)
 ROWS = torch.tensor([[2, 5], [0, 2]])
 
@@ -20,7 +22,7 @@ def _embedding() -> DomainEmbedding:
 def _stepped(dense_items: int, *, steps: int = 1, row_rate: float = 1.0) -> DomainEmbedding:
     embedding = _embedding()
     settings = TrainSettings(dense_items=dense_items, row_rate=row_rate)
-    descent = Descent([embedding], betas=(0.9, 0.98), settings=settings)
+    descent = Descent([embedding], betas=(0.9, 0.98), settings=settings, team=ALONE)
     for step in range(steps):
         rows = ROWS if step == 0 else torch.tensor([[4]])
         descent.step(embedding.item_vectors(rows).square().sum(), 0.01)
@@ -53,5 +55,5 @@ def test_rows_that_wait_learn_faster_by_a_factor() -> None:
 @pytest.mark.parametrize(("dense_items", "names"), [(5, ["dense", "rows"]), (6, ["dense"])])
 def test_a_checkpoint_is_told_of_every_optimiser(dense_items: int, names: list[str]) -> None:
     settings = TrainSettings(dense_items=dense_items)
-    descent = Descent([_embedding()], betas=(0.9, 0.98), settings=settings)
+    descent = Descent([_embedding()], betas=(0.9, 0.98), settings=settings, team=ALONE)
     assert list(descent.optimisers("serving")) == [f"serving-{name}" for name in names]

@@ -25,7 +25,6 @@ ALL_TERMS = FineTuningSettings(
     shared_weight=0.5,
     shared_loss="contrastive",
     adversarial_weight=0.1,
-    moment_weight=0.1,
     shared_users=16,
 )
 

@@ -117,7 +117,7 @@ def test_a_step_at_the_cut_is_trained_as_it_is_served(context: Context, place: i
     users = np.array([0, 3, 7, 11])
     phase._draws.start_step(4)
     rows = context.rows(domain, users)
-    gurs, shown = phase._memory(users, steps=rows.shape[1])
+    gurs, shown = phase._memory(users, slice(None), steps=rows.shape[1])
     with torch.no_grad():
         states = phase._recommender(rows[:, :-1], gurs, shown).numpy()
     phase._draws.start_step(4)
