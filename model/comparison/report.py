@@ -134,6 +134,10 @@ def _about(results: Sequence[Result]) -> dict[str, Any]:
         "minutes": _spread([result.minutes for result in results]),
         "resumed": any(result.resumed for result in results),
         "peak_mib": max(result.peak_mib for result in results),
+        "alignment": {
+            name: _spread([result.alignment.get(name) for result in results])
+            for name in first.alignment
+        },
         "tuning": None if first.tuning is None else first.tuning.model_dump(mode="json"),
     }
 

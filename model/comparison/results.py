@@ -103,6 +103,8 @@ class Result(Settings):
     domains: dict[str, dict[str, Any]]
     """By domain and slice: `users`, and the figures `full` and `sampled`."""
     tuning: Tuning | None
+    alignment: Mapping[str, float] = {}
+    """How far the domains' GURs are one, where the system has any."""
 
     @property
     def label(self) -> str:

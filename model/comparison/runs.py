@@ -137,7 +137,8 @@ class Runs:
             return Finished(old, path)
         work = self._work(f"{entry.name}-{seed}", facts)
         resumed = any(work.iterdir())
-        scorer, cost = self._fit(entry, settings, seed, work)
+        task = self._task(settings, seed, work)
+        scorer, cost = _fit(entry, task)
         domains, ranks = self._answered(scorer)
         result = Result(
             facts=facts,
@@ -150,6 +151,7 @@ class Runs:
             ranks=write_ranks(path, ranks),
             domains=domains,
             tuning=tuning,
+            alignment=dict(task.alignment),
         )
         write_record(path, result)
         shutil.rmtree(work.parent)
@@ -169,7 +171,7 @@ class Runs:
         names = [domain.name for domain in self._data.domains]
         failure, minutes = None, 0.0
         try:
-            scorer, cost = self._fit(entry, settings, _TRIAL_SEED, work)
+            scorer, cost = _fit(entry, self._task(settings, _TRIAL_SEED, work))
             minutes = cost.minutes
             found = {name: Validation(self._data, name).ndcg_at_10(scorer) for name in names}
         except TrainingError as error:  # a setting that diverges is one that is not chosen
@@ -188,11 +190,8 @@ class Runs:
         self._say(f"{label}: {shown}; {minutes:.2f} minutes; {_spelled(changes)}")
         return outcome
 
-    def _fit(self, entry: Entry, settings: Settings, seed: int, work: Path) -> tuple[Scorer, Cost]:
-        task = Task(self._data, self._folder, settings, seed, work, self._settings.device)
-        with measured() as cost:
-            scorer = entry.fit(task)
-        return scorer, cost
+    def _task(self, settings: Settings, seed: int, work: Path) -> Task:
+        return Task(self._data, self._folder, settings, seed, work, self._settings.device)
 
     def _answered(self, scorer: Scorer) -> tuple[dict[str, dict[str, Any]], RunRanks]:
         found: dict[str, dict[str, Any]] = {}
@@ -284,6 +283,12 @@ class Attempts:
             self.failures.append(f"{label}: {type(error).__name__}: {error}")
             _log.exception("run failed run=%s", label)
         return []
+
+
+def _fit(entry: Entry, task: Task) -> tuple[Scorer, Cost]:
+    with measured() as cost:
+        scorer = entry.fit(task)
+    return scorer, cost
 
 
 def _shown(domains: Mapping[str, Mapping[str, Any]]) -> str:

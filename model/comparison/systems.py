@@ -25,6 +25,8 @@ class Task:
     work: Path
     """A folder of this run alone. What an interrupted fit left there is found again by the next."""
     device: str
+    alignment: dict[str, float] = field(default_factory=dict)
+    """For a fit to fill that learns GURs: the last figures of `model.training.alignment`."""
 
 
 Fit = Callable[[Task], Scorer]

@@ -26,6 +26,11 @@ _TUNED = (
     "Each system was tried within the same budget, seed 0, and chosen by the mean full NDCG@10 of"
     " both domains' validation rows; test rows were asked of the chosen settings alone."
 )
+_JUDGED = (
+    "Of how many users it has not met a fresh classifier names the domain by their GUR, in per cent"
+    " (50 is chance), and the median rank of a shared user's GUR of the other domain among those of"
+    " other shared users; untied are users whom no loss of shared users drew."
+)
 _TO = {"best_baseline": "to the best baseline", "against": "to"}
 
 
@@ -41,6 +46,7 @@ def as_markdown(report: Report) -> str:
         "## Differences in full NDCG@10",
         _differences_words(report),
         *(_differences(report, domain) for domain in report["domains"]),
+        _alignment(report),
         "## Cost and settings",
         _costs(report),
         _tunings(report),
@@ -150,6 +156,25 @@ def _difference(found: Mapping[str, Any] | None) -> str:
         f"{100 * found['mean']:+.2f} [{100 * found['low']:+.2f}, {100 * found['high']:+.2f}]"
         f"{relative}"
     )
+
+
+def _alignment(report: Report) -> str:
+    aligned = {
+        name: about["alignment"]
+        for name, about in report["systems"].items()
+        if about.get("alignment")
+    }
+    if not aligned:
+        return ""
+    rows = ["## Alignment of the domains", "", _JUDGED, ""]
+    rows += _head(["system", "domain accuracy", "rank, tied", "rank, untied"])
+    for name, found in aligned.items():
+        ranks = [
+            f"{found[f'{kind}_rank']['mean']:.0f} of {found[f'{kind}_looked_up']['mean']:.0f}"
+            for kind in ("shared", "untied")
+        ]
+        rows.append(_row([_titles(report)[name], _spread(found["domain_accuracy"]), *ranks]))
+    return "\n".join(rows)
 
 
 def _costs(report: Report) -> str:

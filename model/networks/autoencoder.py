@@ -105,7 +105,7 @@ class GurEncoder(nn.Module):
     def forward(self, domain: str, rows: Tensor) -> Tensor:
         """Encode histories of one domain, rows (B, T) oldest first -> GURs (B, D)."""
         vectors, real = self.embedding(domain).with_end(rows)
-        gurs: Tensor = self.encoder(vectors, real)[:, -1]
+        gurs: Tensor = self.encoder(vectors, real)
         return gurs
 
 

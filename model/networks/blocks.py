@@ -116,10 +116,17 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(size.width, size.feed_forward)
         self.dropout = Dropout(size.dropout)
 
-    def forward(self, steps: Tensor, visible: Tensor) -> Tensor:
-        """Map steps (B, T, D) to (B, T, D); visible (B, T, T) says who may read whom."""
+    def forward(self, steps: Tensor, visible: Tensor, *, last: int = 0) -> Tensor:
+        """Map steps (B, T, D) to (B, T, D), or to the `last` of them alone, (B, last, D).
+
+        Args:
+            steps: The states, (B, T, D).
+            visible: Who may read whom, (B, T, T), bool.
+            last: How many steps, from the end, anyone will read; 0 for all.
+        """
         normed = self.norm_attention(steps)
-        steps = steps + self.dropout(self.attention(normed, normed, visible))
+        read = self.attention(normed[:, -last:], normed, visible[:, -last:])
+        steps = steps[:, -last:] + self.dropout(read)
         fed: Tensor = self.dropout(self.feed_forward(self.norm_feed_forward(steps)))
         return steps + fed
 
@@ -154,7 +161,7 @@ class DecoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A stack of bidirectional layers, normalised at the end."""
+    """A stack of bidirectional layers of which the last step is read, normalised at the end."""
 
     def __init__(self, size: Stack) -> None:
         super().__init__()
@@ -162,12 +169,19 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(size.width)
 
     def forward(self, steps: Tensor, real: Tensor) -> Tensor:
-        """Map embedded steps (B, T, D) to states (B, T, D); real (B, T) marks no padding."""
+        """Map embedded steps (B, T, D) to the state of the last one, (B, D).
+
+        The last layer computes that step alone.
+
+        Args:
+            steps: Embedded steps, (B, T, D).
+            real: Which are no padding, (B, T), bool.
+        """
         visible = real.unsqueeze(1) | _diagonal(real)
-        for layer in self.layers:
-            steps = layer(steps, visible)
-        states: Tensor = self.norm(steps)
-        return states
+        for place, layer in enumerate(self.layers):
+            steps = layer(steps, visible, last=1 if place == len(self.layers) - 1 else 0)
+        state: Tensor = self.norm(steps[:, -1])
+        return state
 
 
 class Decoder(nn.Module):

@@ -24,6 +24,13 @@ from model.training.context import Context
 
 GURS = "gurs-{phase}.safetensors"
 """What `write_gurs` leaves in a run: by domain (B, D), float32."""
+FIGURES = (
+    "domain_accuracy",
+    "shared_rank",
+    "shared_looked_up",
+    "untied_rank",
+    "untied_looked_up",
+)
 USERS = 3000
 """Most users of each domain that the classifier sees; 7 in 10 to learn from, the rest to judge."""
 LOOKED_UP = 800
@@ -50,14 +57,15 @@ class Alignment:
     """Users of `untied_rank`."""
 
     def figures(self) -> Mapping[str, float]:
-        """Spell it for records and summaries."""
-        return {
-            "domain_accuracy": self.accuracy,
-            "shared_rank": self.shared_rank,
-            "shared_looked_up": self.looked_up,
-            "untied_rank": self.untied_rank,
-            "untied_looked_up": self.untied_looked_up,
-        }
+        """Spell it for records and summaries, by the names of `FIGURES`."""
+        figures = (
+            self.accuracy,
+            self.shared_rank,
+            self.looked_up,
+            self.untied_rank,
+            self.untied_looked_up,
+        )
+        return dict(zip(FIGURES, figures, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

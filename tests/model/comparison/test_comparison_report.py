@@ -246,6 +246,21 @@ def test_the_text_says_how_settings_were_chosen(tmp_path: Path) -> None:
     assert "| 1 | depth 2 | **30.00** | 2.00 |" in text
 
 
+def test_the_text_says_how_far_the_domains_are_one(tmp_path: Path) -> None:
+    ranks = {"shared_rank": 3, "shared_looked_up": 800, "untied_rank": 9, "untied_looked_up": 200}
+    runs = [
+        write_run(tmp_path, "plain", 0, [1, 2, 3, 4]),
+        write_run(tmp_path, "one", 0, [1, 2, 3, 4], alignment={"domain_accuracy": 0.5, **ranks}),
+        write_run(tmp_path, "one", 1, [4, 3, 2, 1], alignment={"domain_accuracy": 0.6, **ranks}),
+    ]
+
+    report = make_report(runs, against=None, resamples=100)
+
+    assert "| ONE | 55.00 ± 7.07 | 3 of 800 | 9 of 200 |" in as_markdown(report)
+    assert report["systems"]["plain"]["alignment"] == {}
+    assert "Alignment" not in as_markdown(make_report(runs[:1], against=None, resamples=100))
+
+
 def test_a_report_can_be_drawn(finished: list[Finished], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = plot_comparison(make_report(finished, against=None, resamples=100), tmp_path)

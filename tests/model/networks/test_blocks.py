@@ -133,17 +133,37 @@ def test_a_decoder_layer_is_what_slow_loops_say() -> None:
 REAL = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 1]], dtype=torch.bool)
 
 
-def test_an_encoder_reads_both_ways_and_never_padding() -> None:
+def test_the_last_steps_of_a_layer_are_the_same_when_the_others_are_left_out() -> None:
+    layer = EncoderLayer(SIZE)
+    with_drawn_weights(layer)
+    steps, visible = drawn(USERS, STEPS, 6), random_mask(USERS, STEPS, STEPS)
+    everything = layer(steps, visible)
+    torch.testing.assert_close(layer(steps, visible, last=2), everything[:, -2:])
+
+
+def test_an_encoder_gives_the_last_state_of_its_layers() -> None:
+    encoder = Encoder(SIZE)
+    with_drawn_weights(encoder)
+    states = drawn(USERS, STEPS, 6)
+    found = encoder(states, REAL)
+    visible = REAL.unsqueeze(1) | torch.eye(STEPS, dtype=torch.bool)
+    for layer in encoder.layers:
+        states = layer(states, visible)
+    torch.testing.assert_close(found, encoder.norm(states)[:, -1])
+
+
+def test_an_encoder_reads_every_real_step_and_never_padding() -> None:
     encoder = Encoder(SIZE)
     with_drawn_weights(encoder)
     steps = drawn(USERS, STEPS, 6)
     found = encoder(steps, REAL)
     for user in range(USERS):
         alone = encoder(steps[user][REAL[user]].unsqueeze(0), REAL[user][REAL[user]].unsqueeze(0))
-        torch.testing.assert_close(found[user][REAL[user]], alone[0])
-    later = steps.clone()
-    later[1, 4, 0] += 1
-    assert ((encoder(later, REAL)[1, :4] - found[1, :4]).abs().amax(dim=1) > 1e-3).all()
+        torch.testing.assert_close(found[user], alone[0])
+    for step in range(STEPS):
+        other = steps.clone()
+        other[1, step, 0] += 1
+        assert (encoder(other, REAL)[1] - found[1]).abs().max() > 1e-3
 
 
 def test_a_decoder_reads_earlier_steps_alone_and_never_padding() -> None:
