@@ -37,9 +37,9 @@ RECGURU: Mapping[str, Any] = {
         "batch_users": 256,
         "learning_rate": 2e-3,
         "cold_weight": 0.3,
-        "shared_weight": 0.3,
+        "shared_weight": 0.5,
         "shared_loss": "contrastive",
-        "adversarial_weight": 2.0,
+        "adversarial_weight": 1.0,
     },
 }
 """What validated best; `docs/research-log.md` has what was tried."""
