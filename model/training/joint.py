@@ -42,6 +42,8 @@ class JointFineTuning:
         self._plans = plans_of(context, self._settings.batch_users, phase)
         epoch = max(plan.steps_per_epoch for plan in self._plans)
         self.steps = self._settings.epochs * epoch
+        if self.steps:
+            self.steps = max(self.steps, self._settings.least_steps)
         self._networks = context.networks.serving
         self._descent = Descent(
             [self._networks],

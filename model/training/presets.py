@@ -34,6 +34,7 @@ RECGURU: Mapping[str, Any] = {
     "fine_tuning": {
         "joint": True,
         "epochs": 8,
+        "least_steps": 700,
         "batch_users": 256,
         "learning_rate": 2e-3,
         "cold_weight": 0.3,

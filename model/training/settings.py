@@ -71,7 +71,10 @@ class FineTuningSettings(Settings):
     """Phase three: each domain's recommender learns what comes next (equation 12)."""
 
     epochs: Annotated[int, Field(ge=0)] = 30
-    """Most passes over the users of the domain."""
+    """Most passes over the users of the domain, of the larger one in joint fine-tuning."""
+
+    least_steps: Annotated[int, Field(ge=0)] = 0
+    """Joint: steps that small data is passed over more often for, unless `epochs` is 0."""
 
     batch_users: Count = 128
     """Users in a step."""

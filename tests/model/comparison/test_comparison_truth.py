@@ -37,6 +37,7 @@ TINY_TRAINING = {
     "pre_training.epochs": 1,
     "adversarial.steps": 2,
     "fine_tuning.epochs": 1,
+    "fine_tuning.least_steps": 0,
 }
 
 

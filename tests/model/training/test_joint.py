@@ -113,6 +113,18 @@ def test_users_that_are_left_untied_are_never_drawn_for_a_shared_loss(joint: Con
     }
 
 
+@pytest.mark.parametrize(
+    ("epochs", "least_steps", "steps"), [(2, 0, 10), (2, 50, 50), (20, 50, 100), (0, 50, 0)]
+)
+def test_small_data_is_passed_over_more_often(
+    context: Context, epochs: int, least_steps: int, steps: int
+) -> None:
+    changed = ALL_TERMS.model_copy(update={"epochs": epochs, "least_steps": least_steps})
+    settings = context.settings.model_copy(update={"fine_tuning": changed})
+    phase = JointFineTuning(dataclasses.replace(context, settings=settings), 2)
+    assert phase.steps == steps  # 80 users are five batches of 16, the larger domain's
+
+
 def test_without_an_adversarial_term_no_critic_is_trained(joint: Context) -> None:
     settings = ALL_TERMS.model_copy(update={"adversarial_weight": 0.0})
     plain = dataclasses.replace(

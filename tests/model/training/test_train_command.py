@@ -32,6 +32,7 @@ epochs = 1
 steps = 2
 [train.fine_tuning]
 epochs = 1
+least_steps = 0
 """
 
 
