@@ -65,6 +65,8 @@ class Inference:
         self.width = settings.width
         self.max_history = settings.max_history
         self._recent = settings.recent
+        self.reads_others = settings.memory == "both"
+        """Whether histories in other domains than the target count."""
         self._networks = networks
         self._device = device
 
@@ -111,7 +113,8 @@ class Inference:
         if domain not in self.domains:
             known = ", ".join(self.domains)
             raise NotFoundError(f"domain {domain!r} is unknown; the model has {known}")
-        order = [domain, *(name for name in self.domains if name != domain)]
+        others = [name for name in self.domains if name != domain]
+        order = [domain, *(others if self.reads_others else [])]
         lists = [[history.get(name, _NOTHING) for history in histories] for name in order]
         with torch.inference_mode():
             gurs, there = self._gurs(order, lists)

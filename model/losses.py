@@ -88,16 +88,6 @@ def bpr_loss(
     return (F.softplus(-wanted) + F.softplus(unwanted)).mean()  # -log(1 - sigmoid(x)) = softplus(x)
 
 
-def discrimination_loss(first: Tensor, second: Tensor) -> Tensor:
-    """The negative log likelihood of equation 8, for a discriminator of the classic form.
-
-    Args:
-        first: Logits of users of the first domain (y = 1), (B,).
-        second: Logits of users of the second domain (y = 0), (B,).
-    """
-    return torch.cat([F.softplus(-first), F.softplus(second)]).mean()
-
-
 def wasserstein_distance(first: Tensor, second: Tensor) -> Tensor:
     """Estimate how far apart the domains are from critic scores (B,) of each (section 4.2, WGAN).
 

@@ -160,10 +160,11 @@ class Engine:
             BadArtifactError: If an answer is not what it must be.
         """
         items = {name: ids[1 : 1 + _PROBE_ITEMS].tolist() for name, ids in self._ids.items()}
+        crossed = Basis.CROSS_DOMAIN if self._inference.reads_others else Basis.POPULARITY
         for domain in items:
             elsewhere = {name: ids for name, ids in items.items() if name != domain}
             self._probe(domain, items, Basis.PERSONALIZED)
-            self._probe(domain, elsewhere, Basis.CROSS_DOMAIN if elsewhere else Basis.POPULARITY)
+            self._probe(domain, elsewhere, crossed if elsewhere else Basis.POPULARITY)
             self._probe(domain, {}, Basis.POPULARITY)
 
     def _probe(self, domain: str, histories: Histories, basis: Basis) -> None:

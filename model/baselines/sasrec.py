@@ -2,7 +2,7 @@
 
 Two systems in one: with the binary cross entropy, a random start and a constant learning rate it is
 the published one; with a sampled softmax, item embeddings that start from what stands near them and
-a rate that falls to zero it is the strongest single-domain system here.
+a rate that falls to zero it is a strong one.
 
 Shapes: B users, T steps, D width, V items of a domain, P positions.
 """
@@ -32,7 +32,7 @@ _REDRAWS = 20
 
 
 class SasRecSettings(SequenceSettings):
-    """How SASRec learns; the defaults are the strong one."""
+    """How SASRec learns; the defaults are the strong one, of the paper's width."""
 
     loss: Literal["softmax", "bce"] = "softmax"
     """Cross entropy over sampled items, or the published binary one with one negative a step."""

@@ -31,6 +31,6 @@ def train_bundle(task: Task) -> tuple[Bundle, TrainSettings]:
         raise BadSettingError(f"{type(task.settings).__name__} are no settings of a training")
     settings = task.settings.model_copy(update={"seed": task.seed})
     trained = train(task.folder, task.work, settings, resume=True, device=task.device)
-    for figures in trained.summary.values():
+    for figures in trained.summary.values() if settings.network.memory != "none" else ():
         task.alignment.update({name: figures[name] for name in FIGURES if name in figures})
     return Bundle.read(trained.bundle), settings

@@ -3,7 +3,7 @@
 Shapes: U users of a domain, S shared users.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,15 @@ class TrainingData:
                 TrainingDomain(domain.name, len(domain.vocabulary), training, validation, other)
             )
         return cls((domains[0], domains[1]), shared)
+
+    def parted(self, places: Places) -> "TrainingData":
+        """Return the same data in which some shared users, by place in `shared`, are two users."""
+        domains = []
+        for place, domain in enumerate(self.domains):
+            other = np.array(domain.other)
+            other[self.shared[places, place]] = -1
+            domains.append(replace(domain, other=other))
+        return TrainingData((domains[0], domains[1]), np.delete(self.shared, places, axis=0))
 
     def other_than(self, domain: TrainingDomain) -> TrainingDomain:
         """Return the other of the two domains."""

@@ -1,4 +1,4 @@
-"""The size of the networks; the defaults are the paper's (sections 4.2 and 6.1)."""
+"""The size of the networks; the sizes of the defaults are the paper's (sections 4.2, 6.1)."""
 
 from typing import Annotated, Literal, Self
 

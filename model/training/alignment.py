@@ -38,6 +38,7 @@ LOOKED_UP = 800
 _LEARNED_SHARE = 0.7
 _HIDDEN, _STEPS, _BATCH, _RATE = 128, 400, 256, 3e-3
 _TOGETHER = 1024
+_FEW = 20  # with fewer unshared users in a domain all of its users are judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Alignment:
     looked_up: int
     """Shared users looked up among each other."""
     untied_rank: float
-    """As `shared_rank`, for shared users whom no loss has tied; 0 for none."""
+    """As `shared_rank`, for users whom training did not know to be shared; 0 for none."""
     untied_looked_up: int
     """Users of `untied_rank`."""
 
@@ -77,7 +78,7 @@ class Sample:
 
 
 def sample_gurs(context: Context, generator: np.random.Generator) -> Sample:
-    """Encode the training rows of users drawn from each domain; of all where none is unshared."""
+    """Encode the training rows of users drawn from each domain, unshared ones if there are any."""
     first, second = context.data.domains
     pools = [_unshared(domain) for domain in (first, second)]
     count = min(USERS, *(len(pool) for pool in pools))
@@ -101,7 +102,7 @@ def measure_alignment(
         generator: Draws the judges and whom they see.
     """
     first, second = sample.by_domain.values()
-    tied = generator.permutation(context.tied)[:LOOKED_UP]
+    tied = generator.permutation(context.data.shared)[:LOOKED_UP]
     untied = generator.permutation(context.untied)[:LOOKED_UP]
     return Alignment(
         accuracy=domain_accuracy(first, second, generator),
@@ -121,16 +122,20 @@ def domain_accuracy(first: Tensor, second: Tensor, generator: np.random.Generato
     """Train a classifier with one hidden layer on 7 in 10 GURs (B, D) of each domain.
 
     Returns:
-        Its share of right answers on the rest, between 0 and 1.
+        Its share of right answers on the rest, between 0 and 1; 0.5 for too few to learn from.
     """
     draws = torch.Generator().manual_seed(int(generator.integers(2**63)))
     learned = int(_LEARNED_SHARE * len(first))
+    if not learned:
+        return 0.5
     gurs = torch.cat([first[:learned], second[:learned], first[learned:], second[learned:]])
     gurs = gurs.detach().float().cpu()
     labels = torch.cat([_labels(learned), _labels(len(first) - learned)])
     seen = gurs[: 2 * learned]
     gurs = (gurs - seen.mean(dim=0)) / (seen.std(dim=0) + 1e-6)
-    layers = nn.Linear(gurs.shape[1], _HIDDEN), nn.Linear(_HIDDEN, 1)
+    with torch.device("meta"):  # torch would draw the weights from its global generator
+        layers = nn.Linear(gurs.shape[1], _HIDDEN), nn.Linear(_HIDDEN, 1)
+    layers = layers[0].to_empty(device="cpu"), layers[1].to_empty(device="cpu")
     for layer in layers:
         nn.init.xavier_uniform_(layer.weight, generator=draws)
         nn.init.zeros_(layer.bias)
@@ -158,10 +163,9 @@ def rank_of_partner(first: Tensor, second: Tensor) -> Tensor:
     return (distances <= distances.diagonal().unsqueeze(1)).sum(dim=1)
 
 
-def _shared_rank(context: Context, places: Places) -> float:
-    if not len(places):
+def _shared_rank(context: Context, users: Places) -> float:
+    if not len(users):
         return 0.0
-    users = context.data.shared[places]
     first, second = (
         _gurs(context, domain, users[:, place]) for place, domain in enumerate(context.data.domains)
     )
@@ -170,7 +174,7 @@ def _shared_rank(context: Context, places: Places) -> float:
 
 def _unshared(domain: TrainingDomain) -> Places:
     alone = np.flatnonzero(domain.other < 0)
-    return alone if len(alone) else np.arange(len(domain.other))
+    return alone if len(alone) >= _FEW else np.arange(len(domain.other))
 
 
 def _gurs(context: Context, domain: TrainingDomain, users: Places) -> Tensor:

@@ -20,7 +20,7 @@ from model.training.draws import Draws
 from model.training.parallel import Team
 from model.training.settings import TrainSettings
 
-_UNTIED = 2**32  # apart from the numbers of phases, which draws follow from too
+_UNTIED = 2**32 - 1  # apart from the numbers of phases, which draws follow from too
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,14 @@ class Context:
     """What the phases of one training share."""
 
     data: TrainingData
+    """What is learned from; the untied users are two users each in it."""
     networks: TrainingNetworks
     settings: TrainSettings
     team: Team
     """Who else trains these networks."""
-    tied: Places
-    """Places in `data.shared` of the users that losses of shared users may draw."""
     untied: Places
-    """Places of the others."""
+    """Shared users that training does not know to be shared, their places in the first and second
+    domain, (K, 2): alignment is judged on them."""
 
     @classmethod
     def of(
@@ -69,9 +69,9 @@ class Context:
         """Put together what the phases share; who is left untied follows from the seed."""
         shared = len(data.shared)
         order = np.random.default_rng([settings.seed, _UNTIED]).permutation(shared)
-        untied, tied = np.split(order, [int(settings.untied_share * shared)])
+        untied = np.sort(order[: int(settings.untied_share * shared)])
         networks = networks.to(team.device)
-        return cls(data, networks, settings, team, np.sort(tied), np.sort(untied))
+        return cls(data.parted(untied), networks, settings, team, data.shared[untied])
 
     @property
     def device(self) -> torch.device:
@@ -96,10 +96,9 @@ class Context:
         )
 
     def draw_shared(self, count: int, generator: np.random.Generator) -> Places:
-        """Draw some tied users, none twice -> places in the first and second domain, (S, 2)."""
-        count = min(count, len(self.tied))
-        chosen: Places = generator.choice(self.tied, count, replace=False)
-        return self.data.shared[chosen]
+        """Draw shared users, none twice -> places in the first and second domain, (S, 2)."""
+        shared = self.data.shared
+        return shared[generator.choice(len(shared), min(count, len(shared)), replace=False)]
 
     def rows(
         self, domain: TrainingDomain, users: Places, *, counts: Places | None = None

@@ -12,7 +12,7 @@ import torch
 from model.data.batches import Places, shuffled_batches
 
 _TORCH_SEEDS = 2**63
-_DROPOUT = 2**32  # apart from the other numbers that draws follow from
+_DROPOUT = 2**32 - 1  # apart from the other numbers that draws follow from
 
 
 class Draws:

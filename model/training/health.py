@@ -36,7 +36,7 @@ class Health:
             if self._flat >= FLAT_READINGS:
                 raise TrainingError(
                     f"{phase} step {step}: the critic collapsed, its slope has stayed near zero; "
-                    "raise penalty_weight or learning_rate of [train.adversarial]"
+                    "raise penalty_weight or critic_rate of [train.adversarial]"
                 )
 
 

@@ -19,10 +19,10 @@ from torch.optim import Optimizer
 from model.data.batches import Places
 from model.data.training_data import TrainingDomain
 from model.losses import contrastive_loss, shared_user_loss, softmax_loss
-from model.training.context import Context, Share
+from model.training.context import Context
 from model.training.critic import CriticTraining
 from model.training.descent import Descent
-from model.training.memory import draw_views
+from model.training.memory import Views, draw_views
 from model.training.phases import Figures, plans_of
 from model.training.reconstruction import draw_negatives, start_step
 from model.training.selection import Selection
@@ -76,29 +76,22 @@ class JointFineTuning:
         start_step(context, self._draws, step)
         context.networks.train()
         figures: dict[str, Tensor] = {}
-        gurs, shares, counts, negatives = [], [], [], []
+        negatives = []
         for domain, plan in zip(context.data.domains, self._plans, strict=True):
             negatives.append(draw_negatives(domain, settings.negatives, self._draws))
-            users = plan.batch(step)
-            shares.append(context.share(domain, users))
-            own, loss = self._next_item_loss(domain, users, shares[-1], negatives[-1])
-            gurs.append(own)
-            counts.append(len(users))
+            loss = self._next_item_loss(domain, plan.batch(step), negatives[-1])
             figures[f"loss/{domain.name}"] = loss
         losses = list(figures.values())
         for name, weight, loss in self._shared_losses(negatives):
             figures[name] = loss
             losses.append(weight * loss)
         if settings.adversarial_weight:
-            whole = [context.team.gather(*each) for each in zip(gurs, counts, strict=True)]
-            figures |= self._critic_steps(whole)
-        with self._critic.fixed():
-            if settings.adversarial_weight:
-                # It rises from nothing: at once it would make all GURs alike, before they hold
-                # anything that the other losses defend.
-                weight = settings.adversarial_weight * (step + 1) / self.steps
-                losses.append(weight * self._critic.distance(gurs, shares))
-            self._descent.step(torch.stack(losses).sum(), self._rate(step))
+            distance, seen = self._distance()
+            # The weight rises from nothing: at once it would make all GURs alike, before they hold
+            # anything that the other losses defend.
+            losses.append(settings.adversarial_weight * (step + 1) / self.steps * distance)
+            figures |= seen
+        self._descent.step(torch.stack(losses).sum(), self._rate(step))
         return figures
 
     def optimisers(self) -> Mapping[str, Optimizer]:
@@ -106,24 +99,35 @@ class JointFineTuning:
         return {**self._descent.optimisers("serving"), **self._critic.optimisers()}
 
     def _rate(self, step: int) -> float:
-        settings = self._settings
-        rise = min(1.0, (step + 1) / settings.warmup_steps)
-        return settings.learning_rate * rise * (1 - step / self.steps)
+        return self._settings.learning_rate * (1 - step / self.steps)
 
-    def _critic_steps(self, gurs: list[Tensor]) -> dict[str, Tensor]:
-        count = min(len(each) for each in gurs)
+    def _distance(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Let the critic learn, then say how far apart the domains are, and its figures.
+
+        The users are drawn for it: those of a batch are of like length, and the critic would tell
+        short from long.
+        """
+        context, settings = self._context, self._context.settings.adversarial
+        gurs, shares, whole = [], [], []
+        for domain in context.data.domains:
+            users = self._draws.numpy.integers(len(domain.training), size=settings.batch_users)
+            shares.append(context.share(domain, users))
+            gurs.append(context.gurs(domain, shares[-1].users))
+            whole.append(context.team.gather(gurs[-1], len(users)))
         figures: dict[str, Tensor] = {}
-        for _ in range(self._context.settings.adversarial.critic_steps):
-            figures = self._critic.step(gurs[0][:count], gurs[1][:count])
-        return figures
+        for _ in range(settings.critic_steps):
+            figures = self._critic.step(*whole)
+        with self._critic.fixed():
+            return self._critic.distance(gurs, shares), figures
 
     def _next_item_loss(
-        self, domain: TrainingDomain, users: Places, share: Share, negatives: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the own GURs before their cuts, (B, D), and the loss, a scalar, of a share.
+        self, domain: TrainingDomain, users: Places, negatives: Tensor | None
+    ) -> Tensor:
+        """Return the loss of this process' share of a batch, a scalar.
 
         The views of all users of the batch are drawn, so that every process draws the same.
         """
+        share = self._context.share(domain, users)
         context = self._context
         rows = context.rows(domain, share.users)
         views = draw_views(
@@ -133,20 +137,27 @@ class JointFineTuning:
             hide_other=self._settings.hide_other,
             generator=self._draws.numpy,
         ).of(share.places)
-        own = context.gurs(domain, share.users, counts=views.counts)
-        other = torch.zeros_like(own)
-        known = np.flatnonzero(views.partners >= 0)
-        if len(known):
-            partners = context.gurs(context.data.other_than(domain), views.partners[known])
-            other = other.index_put((context.on_device(known),), partners)
         recommender = self._networks.recommender(domain.name)
-        memory, shown = torch.stack([own, other], dim=1), context.on_device(views.shown)
+        memory = self._memory(domain, share.users, views)
         with context.mixed_precision():
-            states = recommender(rows[:, :-1], memory, shown)  # (B, T, D)
+            states = recommender(rows[:, :-1], memory, context.on_device(views.shown))  # (B, T, D)
         real = rows != 0
         items = context.catalogue(recommender.embedding)
         loss = softmax_loss(context.sharpened(states[real]), rows[real], items, negatives)
-        return own, share.of_position_mean(loss)
+        return share.of_position_mean(loss)
+
+    def _memory(self, domain: TrainingDomain, users: Places, views: Views) -> Tensor:
+        """Encode the GURs that the recommender reads, own and other -> (B, 2, D)."""
+        context, network = self._context, self._context.settings.network
+        nothing = torch.zeros(len(users), network.width, device=context.device)
+        if network.memory == "none":
+            return torch.stack([nothing, nothing], dim=1)
+        own, other = context.gurs(domain, users, counts=views.counts), nothing
+        known = np.flatnonzero(views.partners >= 0)
+        if network.memory == "both" and len(known):
+            partners = context.gurs(context.data.other_than(domain), views.partners[known])
+            other = nothing.index_put((context.on_device(known),), partners)
+        return torch.stack([own, other], dim=1)
 
     def _shared_losses(self, negatives: list[Tensor | None]) -> list[tuple[str, float, Tensor]]:
         """Give the name, weight and share of each loss of some shared users.
@@ -154,7 +165,7 @@ class JointFineTuning:
         They are few: every process computes all of them.
         """
         context, settings = self._context, self._settings
-        if not len(context.tied) or not (settings.shared_weight or settings.cold_weight):
+        if not len(context.data.shared) or not (settings.shared_weight or settings.cold_weight):
             return []
         chosen = context.draw_shared(settings.shared_users, self._draws.numpy)  # (S, 2)
         first, second = (

@@ -30,7 +30,7 @@ from model.training.settings import TrainSettings
 from model.training.summary import SUMMARY, Trained, summary_text
 
 _LOGGED_STEPS = 10
-_JUDGES = 2**32  # apart from the numbers of steps, which draws follow from too
+_JUDGES = 2**32 - 1  # apart from the numbers of steps, which draws follow from too
 
 
 def train(
@@ -95,6 +95,7 @@ def phases_of(context: Context) -> list[Phase]:
 def _open_run(run: Path, made: Mapping[str, Any], *, resume: bool) -> None:
     if not resume and run.exists() and any(run.iterdir()):
         raise RecGuruError(f"{run} holds something already; use --resume or choose another --out")
+    Checkpoints(run / "checkpoints", made=made).newest()  # refuse another training's run untouched
     run.mkdir(parents=True, exist_ok=True)
     write_bytes_atomically(run / "settings.json", canonical_json(made))
 
@@ -179,7 +180,7 @@ class _Training:
         best = phase.selection.finish() if phase.selection else {}
         seconds = time.monotonic() - started
         judged: Mapping[str, float] = {}
-        if phase.moves_gurs:
+        if phase.moves_gurs and (step or not place):  # before anything is aligned, and after it
             judged = self._team.told(lambda: self._judged(place, step, record))
         self._summary[phase.name] = {**best, **judged, "steps": step, "seconds": seconds}
         self._checkpoint(place + 1, 0, None)

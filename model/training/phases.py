@@ -188,7 +188,7 @@ class Adversarial:
 
     def _shared_users_loss(self) -> Tensor:
         context = self._context
-        if not len(context.tied):
+        if not len(context.data.shared):
             return torch.zeros((), device=context.device)
         chosen = context.draw_shared(self._settings.batch_users, self._draws.numpy)
         first, second = (

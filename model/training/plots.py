@@ -70,7 +70,7 @@ def plot_alignment(run: Path) -> Path | None:
             axes.scatter(*points[:_DRAWN_USERS].T, s=4, alpha=0.5, label=name)
         accuracy = 100 * line["domain_accuracy"]
         axes.set(
-            title=f"after {line['phase']}: a classifier names the domain of {accuracy:.0f} %",
+            title=f"{line['step']} steps of {line['phase']}: {accuracy:.0f} % told apart",
             xlabel="first principal component",
             ylabel="second principal component",
         )

@@ -3,10 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from model.training.settings import TrainSettings
-
-DEFAULT = "recguru"
-
 PAPER: Mapping[str, Any] = {
     "network": {"memory": "own"},
     "pre_training": {"item_start": "random", "negatives": 20},
@@ -30,7 +26,7 @@ RECGURU: Mapping[str, Any] = {
         "recent_decay": 0.6,
     },
     "pre_training": {"epochs": 0, "item_start": "joint"},
-    "adversarial": {"steps": 0, "critic_rate": 1e-3, "critic_steps": 5},
+    "adversarial": {"steps": 0, "batch_users": 128, "critic_rate": 1e-3, "critic_steps": 5},
     "fine_tuning": {
         "joint": True,
         "epochs": 8,
@@ -46,12 +42,3 @@ RECGURU: Mapping[str, Any] = {
 """What validated best; `docs/research-log.md` has what was tried."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {"recguru": RECGURU, "paper": PAPER}
-
-
-def preset(name: str) -> TrainSettings:
-    """Make the settings of a preset.
-
-    Raises:
-        KeyError: If there is no such preset.
-    """
-    return TrainSettings.model_validate(PRESETS[name])

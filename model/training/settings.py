@@ -1,8 +1,8 @@
 """How a training goes; each phase of Algorithm 1 has its own table."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from model.networks.settings import NetworkSettings
 from model.settings import Settings
@@ -86,7 +86,8 @@ class FineTuningSettings(Settings):
     """Adam's second beta. The paper names 0.9: ten steps, which is short for rare items."""
 
     loss: Literal["softmax", "bpr"] = "softmax"
-    """`bpr` is equation 12; `softmax` the cross entropy over all or sampled items."""
+    """`bpr` is equation 12, not in joint fine-tuning; `softmax` the cross entropy over all or
+    sampled items."""
 
     negatives: Count = 1000
     """Items drawn per step, for either loss."""
@@ -99,9 +100,6 @@ class FineTuningSettings(Settings):
 
     hide_other: Share = 0.25
     """Share of shared users, drawn anew each step, whose GUR of the other domain is hidden."""
-
-    warmup_steps: Count = 1
-    """Steps over which the learning rate rises to its start."""
 
     joint: bool = False
     """Train both recommenders and the encoder together, instead of one recommender at a time over
@@ -126,6 +124,12 @@ class FineTuningSettings(Settings):
     shared_users: Count = 64
     """Joint: shared users that a step draws for these losses."""
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.joint and self.loss != "softmax":
+            raise ValueError(f"joint fine-tuning learns by loss 'softmax', not {self.loss!r}")
+        return self
+
 
 class TrainSettings(Settings):
     """One training: table `[train]`."""
@@ -148,8 +152,8 @@ class TrainSettings(Settings):
     """Factor of the learning rate of embeddings that move only when they are looked up."""
 
     untied_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of the shared users whom no loss that draws shared users ever draws: alignment is
-    judged on them too."""
+    """Share of the shared users whom training takes for two users each: alignment is judged on
+    them too."""
 
     checkpoint_steps: Count = 200
     """Steps between two checkpoints; one is also written where a phase ends."""

@@ -26,7 +26,7 @@ def _alignment(figures: Mapping[str, float]) -> str:
     )
     ranks = [
         f"{figures[f'{kind}_rank']:.0f} of {figures[f'{kind}_looked_up']:.0f} {word}"
-        for kind, word in (("shared", "tied users"), ("untied", "users no loss has tied"))
+        for kind, word in (("shared", "tied users"), ("untied", "users not known as shared"))
         if figures[f"{kind}_looked_up"]
     ]
     return f"{told}; a shared user's other GUR is at rank {', '.join(ranks)}" if ranks else told

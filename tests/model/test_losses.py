@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -13,7 +12,6 @@ from model.losses import (
     Catalogue,
     bpr_loss,
     contrastive_loss,
-    discrimination_loss,
     generator_loss,
     gradient_penalty,
     shared_user_loss,
@@ -143,15 +141,6 @@ def test_the_recommendation_loss_of_extreme_scores_stays_finite() -> None:
     (slope,) = torch.autograd.grad(loss, states)
     assert loss.item() == pytest.approx(2e4)
     assert slope.item() == pytest.approx(-2)
-
-
-def test_the_discrimination_loss_is_binary_cross_entropy_of_the_logits() -> None:
-    generator = torch.Generator().manual_seed(4)
-    first, second = torch.randn(4, generator=generator), torch.randn(7, generator=generator)
-    expected = F.binary_cross_entropy_with_logits(
-        torch.cat([first, second]), torch.cat([torch.ones(4), torch.zeros(7)])
-    )
-    torch.testing.assert_close(discrimination_loss(first, second), expected)
 
 
 def test_the_distance_is_how_much_higher_the_first_domain_scores() -> None:

@@ -142,7 +142,7 @@ def test_the_family_learns_the_same_whatever_the_test_rows_are(name: str, tmp_pa
         work.mkdir()
         task = Task(TrainingData.of(each), folder, settings, seed, work, "cpu")
         system = entry.fit(task)
-        assert 0 <= task.alignment["domain_accuracy"] <= 1
+        assert ("domain_accuracy" in task.alignment) == (name != "seqrec")
         scores.append(system.scores("films", histories))
         for history, together in zip(histories, scores[-1], strict=True):
             alone = system.scores("films", [history])[0]

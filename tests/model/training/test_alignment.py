@@ -54,8 +54,8 @@ def test_users_whom_no_penalty_ties_are_looked_up_apart(context: Context) -> Non
 
     found = measure_alignment(context, sample, np.random.default_rng(2))
 
-    assert [each.shape for each in sample.by_domain.values()] == [(30, 16)] * 2  # south's own
-    assert shared == 30
+    assert [each.shape for each in sample.by_domain.values()] == [(33, 16)] * 2  # south's own, and untied
+    assert shared == 27
     assert (found.looked_up, found.untied_looked_up) == (27, 3)
     assert 1 <= found.untied_rank <= 3
     assert 1 <= found.shared_rank <= 27

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.data.dataset import Dataset
 from model.inference import Inference
 from model.networks.settings import NetworkSettings
 from model.networks.system import TrainingNetworks, initialise
@@ -62,7 +63,7 @@ def test_it_learns_both_rings_and_keeps_the_best_weights(joint: Context) -> None
 def test_shared_users_find_their_other_gur(joint: Context) -> None:
     phase = JointFineTuning(joint, 2)
     phase.begin()
-    shared = joint.data.shared[joint.tied]
+    shared = joint.data.shared
 
     def median_rank() -> float:
         joint.networks.eval()
@@ -89,7 +90,7 @@ def test_a_user_who_is_new_to_a_domain_is_answered_from_the_other(joint: Context
     inference = Inference(
         joint.networks.serving, names, joint.settings.network, torch.device("cpu")
     )
-    users = joint.data.shared[joint.tied]
+    users = joint.data.shared
     south = joint.data.domains[1].training
     asked = inference.encode("north", [{"south": south[int(user)]} for user in users[:, 1]])
     table = joint.networks.serving.recommender("north").embedding.item_table().numpy()
@@ -103,14 +104,41 @@ def test_a_user_who_is_new_to_a_domain_is_answered_from_the_other(joint: Context
     assert np.mean(hits) > 2 * by_chance
 
 
-def test_users_that_are_left_untied_are_never_drawn_for_a_shared_loss(joint: Context) -> None:
-    generator = np.random.default_rng(1)
-    drawn = np.concatenate([joint.draw_shared(7, generator) for _ in range(50)])
-    untied = joint.data.shared[joint.untied]
-    assert len(untied) == 3
-    assert {tuple(pair) for pair in drawn.tolist()} == {
-        tuple(pair) for pair in joint.data.shared[joint.tied].tolist()
-    }
+def test_training_does_not_know_that_untied_users_are_shared(
+    joint: Context, chained: Dataset
+) -> None:
+    everyone = {tuple(pair) for pair in chained.shared.tolist()}
+    untied = {tuple(pair) for pair in joint.untied.tolist()}
+    known = {tuple(pair) for pair in joint.data.shared.tolist()}
+    assert (len(everyone), len(untied)) == (30, 3)
+    assert known == everyone - untied
+    north, south = joint.data.domains
+    assert all(north.other[first] == -1 == south.other[second] for first, second in untied)
+    assert all(north.other[first] == second for first, second in known)
+    assert all(south.other[second] == first for first, second in known)
+
+
+def test_the_adversarial_term_brings_the_domains_nearer(joint: Context) -> None:
+    def apart_after(weight: float) -> float:
+        changed = ALL_TERMS.model_copy(
+            update={"adversarial_weight": weight, "cold_weight": 0.0, "shared_weight": 0.0}
+        )
+        networks = TrainingNetworks({"north": 30, "south": 50}, joint.settings.network)
+        initialise(networks, torch.Generator().manual_seed(1))
+        settings = joint.settings.model_copy(update={"fine_tuning": changed})
+        context = dataclasses.replace(joint, networks=networks, settings=settings)
+        phase = JointFineTuning(context, 2)
+        for step in range(phase.steps):
+            phase.step(step)
+        networks.eval()
+        with torch.no_grad():
+            first, second = (
+                context.gurs(domain, np.arange(len(domain.training)))
+                for domain in context.data.domains
+            )
+        return float((first.mean(dim=0) - second.mean(dim=0)).norm())
+
+    assert apart_after(3.0) < 0.7 * apart_after(0.0)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +167,8 @@ def test_without_an_adversarial_term_no_critic_is_trained(joint: Context) -> Non
 
 
 def test_where_nobody_is_shared_the_shared_losses_are_left_out(joint: Context) -> None:
-    nobody = np.empty(0, np.int64)
-    phase = JointFineTuning(dataclasses.replace(joint, tied=nobody), 2)
+    data = joint.data.parted(np.arange(len(joint.data.shared)))
+    phase = JointFineTuning(dataclasses.replace(joint, data=data), 2)
     figures = phase.step(0)
     assert {"loss/north", "loss/south", "wasserstein"} <= set(figures)
     assert not {"cold/north", "cold/south", "shared"} & set(figures)
