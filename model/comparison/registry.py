@@ -110,9 +110,9 @@ _NEIGHBOURS: Space = {
     "smoothing": [0.0, 3.0, 10.0, 30.0],
 }
 _RECGURU: Space = {
-    "network.dropout": [0.3, 0.4, 0.5],
-    "fine_tuning.learning_rate": [1e-3, 2e-3, 3e-3],
-    "temperature": [0.1, 0.13, 0.16],
+    "network.dropout": [0.2, 0.3, 0.4],
+    "fine_tuning.learning_rate": [5e-4, 1e-3, 2e-3],
+    "fine_tuning.epochs": [12, 16],
 }
 _AS_PUBLISHED: Space = {
     "network.dropout": [0.1, 0.2, 0.3],
@@ -185,8 +185,17 @@ _ENTRIES = (
     ),
     _variant("recguru-paper", "RecGURU, published", {}, preset=PAPER, space=_AS_PUBLISHED),
     _variant("recguru", "RecGURU", {}, space=_RECGURU),
-    _ablation("inner", "no cosine", {"network.scoring": "inner", "network.recent_decay": 0.0}),
-    _ablation("layers", "no recent mean", {"network.recent_decay": 0.0}),
+    _ablation(
+        "cosine",
+        "cosine scores, recent mean",
+        {
+            "network.scaled_input": False,
+            "network.scoring": "cosine",
+            "network.recent_decay": 0.6,
+            "network.item_dropout": 0.2,
+        },
+    ),
+    _ablation("unscaled", "no scaled input", {"network.scaled_input": False}),
     _ablation("apart", "no joint start", {"pre_training.item_start": "neighbours"}),
     _ablation("own", "no other GUR", {"network.memory": "own", "fine_tuning.cold_weight": 0.0}),
     _ablation("warm", "no cold starts", {"fine_tuning.cold_weight": 0.0}),

@@ -35,6 +35,7 @@ class DomainEmbedding(nn.Module):
         self.dropout = Dropout(settings.dropout)
         self.item_dropout = Dropout(settings.item_dropout)
         self.unit = settings.scoring == "cosine"
+        self._scale = width**0.5 if settings.scaled_input else 1.0
 
     def item_vectors(self, rows: Tensor) -> Tensor:
         """Look items up as they are scored, rows of any shape -> (..., D); zeros for padding."""
@@ -78,7 +79,7 @@ class DomainEmbedding(nn.Module):
     def _placed(self, items: Tensor) -> Tensor:
         positions = torch.arange(items.shape[1], 0, -1, device=items.device)
         positions = positions.clamp(max=self.positions.num_embeddings - 1)
-        placed: Tensor = items + self.positions(positions)
+        placed: Tensor = self._scale * items + self.positions(positions)
         return placed
 
 

@@ -38,6 +38,10 @@ class NetworkSettings(Settings):
     item_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the items of a history that a network does not see while training."""
 
+    scaled_input: bool = False
+    """Whether item embeddings are read sqrt(width) times as long as they are scored: what a step
+    read then outweighs its position, and passes the layers."""
+
     scoring: Literal["inner", "cosine"] = "inner"
     """`inner` is equation 11 over free vectors; `cosine` holds item embeddings and preferences to
     length one, so that an item that is popular or rare is not scored by the length it has grown."""

@@ -12,30 +12,28 @@ PAPER: Mapping[str, Any] = {
 """What sections 4.2 and 6.1 publish; where they are silent, what makes it train at all."""
 
 RECGURU: Mapping[str, Any] = {
-    "dense_items": 0,
     "network": {
         "width": 128,
         "layers": 2,
         "feed_forward": 256,
         "max_history": 50,
         "recent": 50,
-        "dropout": 0.4,
+        "dropout": 0.3,
         "encoder_dropout": 0.0,
-        "item_dropout": 0.2,
-        "scoring": "cosine",
-        "recent_decay": 0.6,
+        "scaled_input": True,
     },
     "pre_training": {"epochs": 0, "item_start": "joint"},
     "adversarial": {"steps": 0, "batch_users": 128, "critic_rate": 1e-3, "critic_steps": 5},
     "fine_tuning": {
         "joint": True,
-        "epochs": 8,
+        "epochs": 12,
         "least_steps": 700,
-        "batch_users": 256,
-        "learning_rate": 2e-3,
+        "batch_users": 128,
+        "learning_rate": 1e-3,
         "cold_weight": 0.3,
         "shared_weight": 0.5,
         "shared_loss": "contrastive",
+        "shared_users": 32,
         "adversarial_weight": 1.0,
     },
 }

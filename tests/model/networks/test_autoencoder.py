@@ -112,6 +112,17 @@ def test_positions_are_counted_from_the_end() -> None:
     assert real.tolist() == [[False, True, True, True], [True] * 4]
 
 
+def test_items_may_be_read_longer_than_they_are_scored() -> None:
+    size = NetworkSettings(width=4, max_history=4, recent=4, dropout=0.0, scaled_input=True)
+    embedding = DomainEmbedding(9, size)
+    with torch.no_grad():
+        embedding.items.weight.fill_(3.0)
+        embedding.positions.weight.fill_(0.25)
+    vectors, _ = embedding.with_end(torch.tensor([[8, 3]]))
+    assert_close(vectors[0, :2], torch.full((2, 4), 2 * 3.0 + 0.25))
+    assert_close(embedding.item_table(), torch.full((10, 4), 3.0))
+
+
 def test_the_start_token_stands_right_before_the_first_item() -> None:
     embedding = DomainEmbedding(9, _size(2))
     with torch.no_grad():

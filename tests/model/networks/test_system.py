@@ -142,6 +142,7 @@ def test_the_default_sizes_are_the_papers() -> None:
         "dropout": 0.2,
         "encoder_dropout": None,
         "item_dropout": 0.0,
+        "scaled_input": False,
         "scoring": "inner",
         "memory": "both",
         "recent_decay": 0.0,

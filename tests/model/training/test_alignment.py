@@ -54,7 +54,7 @@ def test_users_whom_no_penalty_ties_are_looked_up_apart(context: Context) -> Non
 
     found = measure_alignment(context, sample, np.random.default_rng(2))
 
-    assert [each.shape for each in sample.by_domain.values()] == [(33, 16)] * 2  # south's own, and untied
+    assert [each.shape for each in sample.by_domain.values()] == [(33, 16)] * 2  # south, not shared
     assert shared == 27
     assert (found.looked_up, found.untied_looked_up) == (27, 3)
     assert 1 <= found.untied_rank <= 3
