@@ -197,7 +197,7 @@ _ENTRIES = (
     ),
     _ablation("unscaled", "no scaled input", {"network.scaled_input": False}),
     _ablation("apart", "no joint start", {"pre_training.item_start": "neighbours"}),
-    _ablation("own", "no other GUR", {"network.memory": "own", "fine_tuning.cold_weight": 0.0}),
+    _ablation("both", "own GUR read too", {"network.memory": "both"}),
     _ablation("warm", "no cold starts", {"fine_tuning.cold_weight": 0.0}),
     _ablation(
         "unaligned",

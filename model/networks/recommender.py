@@ -11,6 +11,9 @@ from model.networks.autoencoder import DomainEmbedding, stack_of, token
 from model.networks.blocks import Decoder
 from model.networks.settings import NetworkSettings
 
+_READABLE = {"none": slice(0), "own": slice(1), "other": slice(1, None), "both": slice(None)}
+"""By `memory`: which of the GURs, the target domain's first, are read."""
+
 
 class Recommender(nn.Module):
     """Reads the recent items of one domain beside a user's GURs; gives the preference vector.
@@ -30,7 +33,7 @@ class Recommender(nn.Module):
         self.nothing = token(settings.width)
         self.decoder = Decoder(stack_of(settings))
         self._recent_decay = settings.recent_decay
-        self._readable = 0 if settings.memory == "none" else 1 if settings.memory == "own" else None
+        self._readable = _READABLE[settings.memory]
 
     def forward(self, rows: Tensor, gurs: Tensor, shown: Tensor) -> Tensor:
         """Give the preference vector after each step (equation 10).
@@ -47,7 +50,7 @@ class Recommender(nn.Module):
         items = self.embedding.read(rows)
         vectors, real = self.embedding.with_start(rows, items, self.start)
         nothing = self.nothing.expand(len(rows), 1, -1)
-        gurs, shown = gurs[:, : self._readable], shown[:, :, : self._readable]
+        gurs, shown = gurs[:, self._readable], shown[:, :, self._readable]
         memory = torch.cat([nothing, gurs], dim=1)  # (B, 1 + M, D)
         shown = F.pad(shown, (1, 0), value=True)
         preferences: Tensor = self.decoder(vectors, real, memory, shown)

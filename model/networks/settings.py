@@ -46,9 +46,9 @@ class NetworkSettings(Settings):
     """`inner` is equation 11 over free vectors; `cosine` holds item embeddings and preferences to
     length one, so that an item that is popular or rare is not scored by the length it has grown."""
 
-    memory: Literal["none", "own", "both"] = "both"
-    """Which GURs a recommender reads: none, the target domain's own (equation 10), or also that of
-    the other domain for users who are known there."""
+    memory: Literal["none", "own", "other", "both"] = "both"
+    """Which GURs a recommender reads: none, the target domain's own (equation 10), that of the
+    other domain for users who are known there, or both."""
 
     recent_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """With `cosine`: what an item of the history weighs in proportion to the next in the mean that

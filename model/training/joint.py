@@ -150,11 +150,11 @@ class JointFineTuning:
         """Encode the GURs that the recommender reads, own and other -> (B, 2, D)."""
         context, network = self._context, self._context.settings.network
         nothing = torch.zeros(len(users), network.width, device=context.device)
-        if network.memory == "none":
-            return torch.stack([nothing, nothing], dim=1)
-        own, other = context.gurs(domain, users, counts=views.counts), nothing
+        own = other = nothing
+        if network.memory in {"own", "both"}:
+            own = context.gurs(domain, users, counts=views.counts)
         known = np.flatnonzero(views.partners >= 0)
-        if network.memory == "both" and len(known):
+        if network.memory in {"other", "both"} and len(known):
             partners = context.gurs(context.data.other_than(domain), views.partners[known])
             other = nothing.index_put((context.on_device(known),), partners)
         return torch.stack([own, other], dim=1)

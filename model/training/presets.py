@@ -21,6 +21,7 @@ RECGURU: Mapping[str, Any] = {
         "dropout": 0.3,
         "encoder_dropout": 0.0,
         "scaled_input": True,
+        "memory": "other",
     },
     "pre_training": {"epochs": 0, "item_start": "joint"},
     "adversarial": {"steps": 0, "batch_users": 128, "critic_rate": 1e-3, "critic_steps": 5},

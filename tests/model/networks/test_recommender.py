@@ -159,7 +159,13 @@ def test_with_cosine_scoring_preferences_and_items_have_length_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory", "felt"), [("none", [False, False]), ("own", [True, False]), ("both", [True, True])]
+    ("memory", "felt"),
+    [
+        ("none", [False, False]),
+        ("own", [True, False]),
+        ("other", [False, True]),
+        ("both", [True, True]),
+    ],
 )
 def test_a_recommender_reads_the_gurs_that_its_memory_holds(memory: str, felt: list[bool]) -> None:
     networks = _drawn(memory=memory)
