@@ -81,6 +81,15 @@ class Attention(nn.Module):
         merged: Tensor = self.output(read.transpose(1, 2).flatten(2))  # (B, H, T, D/H) -> (B, T, D)
         return merged
 
+    def read_lone(self, token: Tensor) -> Tensor:
+        """Read a single token (B, 1, D) -> (B, 1, D), which is the same for every step.
+
+        The softmax over one token is 1. Query and key would get the rounding of that for a
+        gradient, and Adam would make full steps of it.
+        """
+        read: Tensor = self.output(self.key_value(token).chunk(2, dim=-1)[1])
+        return read
+
     def _split(self, values: Tensor) -> Tensor:
         users, steps, width = values.shape
         split = values.view(users, steps, self.heads, width // self.heads)
@@ -155,7 +164,11 @@ class DecoderLayer(nn.Module):
         """
         normed = self.norm_attention(steps)
         steps = steps + self.dropout(self.attention(normed, normed, visible))
-        steps = steps + self.dropout(self.memory_attention(self.norm_memory(steps), memory, shown))
+        if memory.shape[1] == 1:
+            read = self.memory_attention.read_lone(memory).expand_as(steps)
+        else:
+            read = self.memory_attention(self.norm_memory(steps), memory, shown)
+        steps = steps + self.dropout(read)
         fed: Tensor = self.dropout(self.feed_forward(self.norm_feed_forward(steps)))
         return steps + fed
 

@@ -91,6 +91,15 @@ def test_attention_is_what_slow_loops_say() -> None:
         np.testing.assert_allclose(found[user], expected, rtol=1e-10)
 
 
+def test_a_lone_token_is_read_as_one_that_stands_there_twice() -> None:
+    attention = Attention(6, 2)
+    with_drawn_weights(attention)
+    steps, lone = drawn(USERS, STEPS, 6), drawn(USERS, 1, 6, seed=2)
+    found = attention.read_lone(lone)
+    twice = attention(steps, lone.expand(-1, 2, -1), torch.ones(USERS, 1, 2, dtype=torch.bool))
+    torch.testing.assert_close(found.expand_as(twice), twice)
+
+
 def test_one_row_of_a_mask_stands_for_all_steps() -> None:
     attention = Attention(width=6, heads=2)
     with_drawn_weights(attention)

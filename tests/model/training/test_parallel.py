@@ -37,18 +37,18 @@ def made(
 ) -> TrainSettings:
     """Give settings without dropout, which is a process' own, for some of the phases.
 
-    Reconstruction leaves some weights of fine-tuning without a slope: rounding alone moves them.
-    So the phases are compared each from its own start.
+    Adam makes full steps of slopes that are little more than rounding, and what one phase leaves
+    of that the next one multiplies. So the phases are compared each from its own start.
     """
     whole = quick.model_dump()
-    tuned = phases != "encoder"
+    tuned = phases in {"apart", "joint"}
     # Seven users leave parts of unequal size; the last batch of an epoch may leave one empty.
     few = {"batch_users": 7, "critic_steps": 2, "shared_users": 9, "shared_loss": shared_loss}
     terms = {"joint": True, "cold_weight": 0.5, "adversarial_weight": 0.3, "shared_weight": 0.7}
     changes: dict[str, dict[str, object]] = {
         "network": {"dropout": 0.0},
-        "pre_training": {"epochs": 0 if tuned else 3},
-        "adversarial": {"steps": 0 if tuned else 24},
+        "pre_training": {"epochs": 3 if phases == "pre-training" else 0},
+        "adversarial": {"steps": 24 if phases == "adversarial" else 0},
         "fine_tuning": {"epochs": 3 if tuned else 0, **(terms if phases == "joint" else {})},
     }
     for name, table in changes.items():
@@ -109,7 +109,7 @@ def toml(table: Mapping[str, Any], path: str = "") -> str:
 
 def assert_same_trace(one: Path, other: Path) -> None:
     first, second = read_metrics(one), read_metrics(other)
-    assert len(first) > 5
+    assert len(first) > 2
     for mine, yours in zip(first, second, strict=True):
         assert mine.pop("phase") == yours.pop("phase")
         assert mine == pytest.approx(yours, rel=CLOSE, abs=CLOSE)
@@ -118,8 +118,10 @@ def assert_same_trace(one: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     ("phases", "dense_items", "shared_loss"),
     [
-        ("encoder", 200_000, "l2"),
-        ("encoder", 0, "l2"),
+        ("pre-training", 200_000, "l2"),
+        ("pre-training", 0, "l2"),
+        ("adversarial", 200_000, "l2"),
+        ("adversarial", 0, "l2"),
         ("apart", 200_000, "l2"),
         ("apart", 0, "l2"),
         ("joint", 200_000, "l2"),
