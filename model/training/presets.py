@@ -38,6 +38,6 @@ RECGURU: Mapping[str, Any] = {
         "adversarial_weight": 1.0,
     },
 }
-"""What validated best; `docs/research-log.md` has what was tried."""
+"""What validated best on `beauty_toys`; `docs/research-log.md` has what was tried."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {"recguru": RECGURU, "paper": PAPER}
