@@ -37,7 +37,8 @@ class DomainTables:
     name: str
     vocabulary: Vocabulary
     item_table: Floats
-    """Item embeddings, (V + 1, D); the padding row is zeros. Scores are inner products with it."""
+    """Items as they are scored, (V + 1, D); the padding row is zeros. Scores are inner products
+    with it."""
     popularity: Floats
     """Share of the training interactions each item has, (V + 1,); 0 for padding, sums to 1."""
 

@@ -87,8 +87,9 @@ class Inference:
         settings = _settings_of(bundle)
         items = {domain.name: len(domain.vocabulary) for domain in bundle.domains}
         state = {name: torch.from_numpy(array) for name, array in bundle.weights().items()}
-        for domain in bundle.domains:
-            state[item_table_name(domain.name)] = torch.from_numpy(domain.item_table)
+        if not settings.neighbours:
+            for domain in bundle.domains:
+                state[item_table_name(domain.name)] = torch.from_numpy(domain.item_table)
         with torch.device("meta"):
             networks = ServingNetworks(items, settings)
         try:
@@ -175,7 +176,10 @@ class BundleScorer:
 
 
 def item_table_name(domain: str) -> str:
-    """Name the weight that a bundle keeps apart as the domain's `item_table`."""
+    """Name the weight by which a domain's items are read.
+
+    Where they are scored by the same vectors, a bundle keeps it as the domain's `item_table`.
+    """
     return f"recommenders.{module_key(domain)}.embedding.items.weight"
 
 

@@ -185,17 +185,7 @@ _ENTRIES = (
     ),
     _variant("recguru-paper", "RecGURU, published", {}, preset=PAPER, space=_AS_PUBLISHED),
     _variant("recguru", "RecGURU", {}, space=_RECGURU),
-    _ablation(
-        "cosine",
-        "cosine scores, recent mean",
-        {
-            "network.scaled_input": False,
-            "network.scoring": "cosine",
-            "network.recent_decay": 0.6,
-            "network.item_dropout": 0.2,
-        },
-    ),
-    _ablation("unscaled", "no scaled input", {"network.scaled_input": False}),
+    _ablation("lone", "items scored alone", {"network.neighbours": 0}),
     _ablation("apart", "no joint start", {"pre_training.item_start": "neighbours"}),
     _ablation("both", "own GUR read too", {"network.memory": "both"}),
     _ablation("warm", "no cold starts", {"fine_tuning.cold_weight": 0.0}),

@@ -24,7 +24,16 @@ def module_key(domain: str) -> str:
 
 
 class DomainEmbedding(nn.Module):
-    """Items and positions of one domain as vectors (the paper's I and P)."""
+    """Items and positions of one domain as vectors (the paper's I and P).
+
+    An item may be scored by a mean of its own vector and those of its neighbours, after
+    `mix_neighbours`; it is read by its own alone.
+    """
+
+    mixed: Tensor | None
+    """Rows averaged where an item is scored, itself first, (V + 1, 1 + K), int64; 0 is nothing."""
+    shares: Tensor | None
+    """How much each of them counts, (V + 1, 1 + K)."""
 
     def __init__(self, items: int, settings: NetworkSettings) -> None:
         super().__init__()
@@ -36,24 +45,49 @@ class DomainEmbedding(nn.Module):
         self.item_dropout = Dropout(settings.item_dropout)
         self.unit = settings.scoring == "cosine"
         self._scale = width**0.5 if settings.scaled_input else 1.0
+        # What serves has the means in a table; only training must know of what they are made.
+        self.register_buffer("mixed", None, persistent=False)
+        self.register_buffer("shares", None, persistent=False)
+
+    def mix_neighbours(self, neighbours: Tensor, shares: Tensor) -> None:
+        """Score items by a mean with their neighbours from now on.
+
+        Args:
+            neighbours: Rows of the neighbours of each row, 0 where it has fewer, (V + 1, K), int64.
+            shares: How much each counts in the mean, (V + 1, K); the item itself counts for the
+                rest of 1.
+        """
+        own = torch.arange(len(neighbours), device=neighbours.device).unsqueeze(1)
+        self.mixed = torch.cat([own, neighbours], dim=1)
+        self.shares = torch.cat([1 - shares.sum(dim=1, keepdim=True), shares], dim=1)
 
     def item_vectors(self, rows: Tensor) -> Tensor:
         """Look items up as they are scored, rows of any shape -> (..., D); zeros for padding."""
-        vectors: Tensor = self.items(rows)
-        return F.normalize(vectors, dim=-1) if self.unit else vectors
+        if self.mixed is None or self.shares is None:
+            return self._in_length(self.items(rows))
+        flat = rows.flatten()
+        vectors = F.embedding_bag(
+            self.mixed[flat],
+            self.items.weight,
+            mode="sum",
+            sparse=self.items.sparse,
+            per_sample_weights=self.shares[flat],
+            padding_idx=0,
+        )
+        return self._in_length(vectors.view(*rows.shape, -1))
 
     @torch.no_grad()
     def item_table(self) -> Tensor:
         """Return all items as they are scored, (V + 1, D)."""
-        table = self.items.weight.detach()
-        return F.normalize(table, dim=-1) if self.unit else table
+        rows = torch.arange(self.items.num_embeddings, device=self.items.weight.device)
+        return self.item_vectors(rows)
 
     def read(self, rows: Tensor) -> Tensor:
         """Look items up as they are read, rows (B, T) -> (B, T, D); some are left out in training.
 
         Position and place in the sequence stay those of the item that is left out.
         """
-        return self.item_dropout.whole(self.item_vectors(rows))
+        return self.item_dropout.whole(self._in_length(self.items(rows)))
 
     def with_end(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Embed rows (B, T), then [eos] -> vectors (B, T + 1, D), which are real (B, T + 1)."""
@@ -75,6 +109,9 @@ class DomainEmbedding(nn.Module):
         vectors = torch.where(starts.unsqueeze(-1), start, placed)
         embedded: Tensor = self.dropout(vectors)
         return embedded, real
+
+    def _in_length(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1) if self.unit else vectors
 
     def _placed(self, items: Tensor) -> Tensor:
         positions = torch.arange(items.shape[1], 0, -1, device=items.device)

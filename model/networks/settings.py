@@ -46,6 +46,10 @@ class NetworkSettings(Settings):
     """`inner` is equation 11 over free vectors; `cosine` holds item embeddings and preferences to
     length one, so that an item that is popular or rare is not scored by the length it has grown."""
 
+    neighbours: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Likest items of the domain whose embeddings an item's own is averaged with where it is scored
+    by a recommender, since most items have few users to learn from; 0 scores by its own alone."""
+
     memory: Literal["none", "own", "other", "both"] = "both"
     """Which GURs a recommender reads: none, the target domain's own (equation 10), that of the
     other domain for users who are known there, or both."""

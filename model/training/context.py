@@ -17,6 +17,7 @@ from model.losses import Catalogue
 from model.networks.autoencoder import DomainEmbedding
 from model.networks.system import TrainingNetworks
 from model.training.draws import Draws
+from model.training.neighbours import likest_items
 from model.training.parallel import Team
 from model.training.settings import TrainSettings
 
@@ -70,8 +71,10 @@ class Context:
         shared = len(data.shared)
         order = np.random.default_rng([settings.seed, _UNTIED]).permutation(shared)
         untied = np.sort(order[: int(settings.untied_share * shared)])
-        networks = networks.to(team.device)
-        return cls(data.parted(untied), networks, settings, team, data.shared[untied])
+        parted = data.parted(untied)
+        if settings.network.neighbours:
+            _mix_neighbours(networks, parted, settings.network.neighbours)
+        return cls(parted, networks.to(team.device), settings, team, data.shared[untied])
 
     @property
     def device(self) -> torch.device:
@@ -150,3 +153,10 @@ class Context:
         with self.mixed_precision():
             gurs: Tensor = self.networks.serving.gur_encoder(domain.name, rows)
         return gurs.float()
+
+
+def _mix_neighbours(networks: TrainingNetworks, data: TrainingData, count: int) -> None:
+    for domain in data.domains:
+        neighbours, shares = likest_items(domain.training, domain.items, count)
+        embedding = networks.serving.recommender(domain.name).embedding
+        embedding.mix_neighbours(torch.from_numpy(neighbours), torch.from_numpy(shares))

@@ -6,6 +6,7 @@ Shapes: B users, D width.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
@@ -16,6 +17,8 @@ from model.training.draws import Draws
 
 BETAS = (0.5, 0.9)
 """Adam's, for whatever learns against each other (section 6.1.3)."""
+SHRINKAGE = 0.05
+"""Part of the mean variance that is added to the variance of every direction before whitening."""
 
 
 class CriticTraining:
@@ -27,9 +30,24 @@ class CriticTraining:
         self._draws = draws
         self._team = context.team
         self._penalty_weight = settings.penalty_weight
+        self._whitened = settings.whitened
+        self._scale: tuple[Tensor, Tensor] | None = None
         self._optimiser = Adam(
             self._critic.parameters(), lr=settings.critic_rate, betas=BETAS, eps=1e-8, fused=True
         )
+
+    def scale_by(self, first: Tensor, second: Tensor) -> None:
+        """Judge GURs by the spread of these from now on, if settings ask for it.
+
+        A critic of slope one hardly sees domains that differ where GURs spread little. Whitened, by
+        the moments of both domains together, they spread the same in every direction.
+
+        Args:
+            first: GURs of the first domain, (B, D), of the batches of all processes.
+            second: GURs of the second domain, likewise.
+        """
+        if self._whitened:
+            self._scale = whitening(torch.cat([first, second]))
 
     def step(self, first: Tensor, second: Tensor) -> dict[str, Tensor]:
         """Take one critic step on GURs of each domain, (B, D), as many of the one as the other.
@@ -39,7 +57,7 @@ class CriticTraining:
         Returns:
             This process' share of each figure.
         """
-        first, second = first.detach(), second.detach()
+        first, second = self._scaled(first.detach()), self._scaled(second.detach())
         distance = wasserstein_distance(self._critic(first), self._critic(second))
         penalty = gradient_penalty(self._critic, first, second, self._draws.torch)
         loss = self._penalty_weight * penalty - distance
@@ -62,10 +80,33 @@ class CriticTraining:
             shares: Whose they are.
         """
         first, second = (
-            self._critic(each) * share.of_users for each, share in zip(gurs, shares, strict=True)
+            self._critic(self._scaled(each)) * share.of_users
+            for each, share in zip(gurs, shares, strict=True)
         )
         return wasserstein_distance(first, second)
 
     def optimisers(self) -> Mapping[str, Optimizer]:
         """Return the critic's optimiser, for a checkpoint."""
         return {"critic": self._optimiser}
+
+    def _scaled(self, gurs: Tensor) -> Tensor:
+        if self._scale is None:
+            return gurs
+        mean, matrix = self._scale
+        return (gurs - mean) @ matrix
+
+
+def whitening(gurs: Tensor) -> tuple[Tensor, Tensor]:
+    """Find what makes GURs (B, D) uncorrelated and about equally spread in every direction.
+
+    Returns:
+        The mean to subtract, (D,), and the symmetric matrix to multiply by then, (D, D); neither
+        learns.
+    """
+    gurs = gurs.detach()
+    mean = gurs.mean(dim=0)
+    variances, directions = torch.linalg.eigh((gurs - mean).T @ (gurs - mean) / len(gurs))
+    variances = variances.clamp(min=0) + SHRINKAGE * variances.mean()
+    # GURs that are all alike have no spread to judge by.
+    factors = variances.clamp(min=torch.finfo(gurs.dtype).tiny).rsqrt()
+    return mean, (directions * factors) @ directions.T

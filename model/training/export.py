@@ -36,8 +36,9 @@ def export_bundle(
     weights = {
         name: weight.detach().cpu().numpy() for name, weight in networks.state_dict().items()
     }
-    for domain in dataset.domains:
-        del weights[item_table_name(domain.name)]
+    if not settings.neighbours:  # items are read as they are scored, by the domain's item table
+        for domain in dataset.domains:
+            del weights[item_table_name(domain.name)]
     domains = [
         DomainTables(
             domain.name,

@@ -114,6 +114,7 @@ class JointFineTuning:
             shares.append(context.share(domain, users))
             gurs.append(context.gurs(domain, shares[-1].users))
             whole.append(context.team.gather(gurs[-1], len(users)))
+        self._critic.scale_by(*whole)
         figures: dict[str, Tensor] = {}
         for _ in range(settings.critic_steps):
             figures = self._critic.step(*whole)
@@ -125,10 +126,10 @@ class JointFineTuning:
     ) -> Tensor:
         """Return the loss of this process' share of a batch, a scalar.
 
-        The views of all users of the batch are drawn, so that every process draws the same.
+        What is drawn is drawn for all users of the batch, so that every process draws the same.
         """
-        share = self._context.share(domain, users)
         context = self._context
+        share = context.share(domain, users)
         rows = context.rows(domain, share.users)
         views = draw_views(
             domain,
@@ -137,8 +138,10 @@ class JointFineTuning:
             hide_other=self._settings.hide_other,
             generator=self._draws.numpy,
         ).of(share.places)
+        other = context.data.other_than(domain)
+        beginnings = self._draw_beginnings(other, domain.other[users])[share.places]
         recommender = self._networks.recommender(domain.name)
-        memory = self._memory(domain, share.users, views)
+        memory = self._memory(domain, share.users, views, beginnings)
         with context.mixed_precision():
             states = recommender(rows[:, :-1], memory, context.on_device(views.shown))  # (B, T, D)
         real = rows != 0
@@ -146,8 +149,14 @@ class JointFineTuning:
         loss = softmax_loss(context.sharpened(states[real]), rows[real], items, negatives)
         return share.of_position_mean(loss)
 
-    def _memory(self, domain: TrainingDomain, users: Places, views: Views) -> Tensor:
-        """Encode the GURs that the recommender reads, own and other -> (B, 2, D)."""
+    def _memory(
+        self, domain: TrainingDomain, users: Places, views: Views, beginnings: Places
+    ) -> Tensor:
+        """Encode the GURs that the recommender reads, own and other -> (B, 2, D).
+
+        The other one is made from a beginning of its own, drawn anew: a GUR that stays the same is
+        the user's name, by which the recommender learns by heart what the user has.
+        """
         context, network = self._context, self._context.settings.network
         nothing = torch.zeros(len(users), network.width, device=context.device)
         own = other = nothing
@@ -155,22 +164,25 @@ class JointFineTuning:
             own = context.gurs(domain, users, counts=views.counts)
         known = np.flatnonzero(views.partners >= 0)
         if network.memory in {"other", "both"} and len(known):
-            partners = context.gurs(context.data.other_than(domain), views.partners[known])
+            partners = context.gurs(
+                context.data.other_than(domain), views.partners[known], counts=beginnings[known]
+            )
             other = nothing.index_put((context.on_device(known),), partners)
         return torch.stack([own, other], dim=1)
 
     def _shared_losses(self, negatives: list[Tensor | None]) -> list[tuple[str, float, Tensor]]:
         """Give the name, weight and share of each loss of some shared users.
 
-        They are few: every process computes all of them.
+        They are few: every process computes all of them. A beginning of their rows is drawn anew,
+        since they come again and again.
         """
         context, settings = self._context, self._settings
         if not len(context.data.shared) or not (settings.shared_weight or settings.cold_weight):
             return []
         chosen = context.draw_shared(settings.shared_users, self._draws.numpy)  # (S, 2)
         first, second = (
-            self._gurs_of_beginnings(domain, chosen[:, place])
-            for place, domain in enumerate(context.data.domains)
+            context.gurs(domain, users, counts=self._draw_beginnings(domain, users))
+            for domain, users in zip(context.data.domains, chosen.T, strict=True)
         )
         losses = []
         if settings.cold_weight:
@@ -187,16 +199,11 @@ class JointFineTuning:
             losses.append(("shared", settings.shared_weight, context.team.shared_out(loss)))
         return losses
 
-    def _gurs_of_beginnings(self, domain: TrainingDomain, users: Places) -> Tensor:
-        """Encode a beginning of each user's rows, drawn anew: the few users come again and again.
-
-        Returns:
-            (S, D).
-        """
-        lengths = np.maximum(domain.training.lengths[users], 1)
-        counts = self._draws.numpy.integers(1, lengths, endpoint=True)
-        counts = np.minimum(counts, domain.training.lengths[users])
-        return self._context.gurs(domain, users, counts=counts)
+    def _draw_beginnings(self, domain: TrainingDomain, users: Places) -> Places:
+        """Draw how many of each user's rows to know, at least one where there is any, (B,)."""
+        lengths = domain.training.lengths[users]
+        counts = self._draws.numpy.integers(1, np.maximum(lengths, 1), endpoint=True)
+        return np.minimum(counts, lengths)
 
     def _cold_loss(
         self, place: int, users: Places, other: Tensor, negatives: Tensor | None

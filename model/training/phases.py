@@ -160,6 +160,7 @@ class Adversarial:
                 )
                 for domain, share in self._shares(count)
             )
+        self._critic.scale_by(first.flatten(0, 1), second.flatten(0, 1))
         figures: dict[str, Tensor] = {}
         for gurs in zip(first, second, strict=True):
             figures = self._critic.step(*gurs)

@@ -57,6 +57,10 @@ class AdversarialSettings(Settings):
     penalty_weight: Weight = 10.0
     """Factor of the gradient penalty in the critic's loss."""
 
+    whitened: bool = False
+    """Whether the critic sees GURs whitened by the moments of a batch of both domains, here and in
+    joint fine-tuning: else it does not see where domains differ little, but do differ."""
+
     adversarial_weight: Weight = 1.0
     """Factor of the Wasserstein distance in the generator's loss (equation 13: 1)."""
 

@@ -123,6 +123,36 @@ def test_items_may_be_read_longer_than_they_are_scored() -> None:
     assert_close(embedding.item_table(), torch.full((10, 4), 3.0))
 
 
+@pytest.mark.parametrize("scoring", ["inner", "cosine"])
+def test_an_item_is_scored_with_its_neighbours_and_read_alone(scoring: str) -> None:
+    size = _size(2).model_copy(update={"scoring": scoring})
+    embedding = DomainEmbedding(3, size)
+    table = torch.tensor([[0.0, 0.0], [1.0, 2.0], [3.0, 5.0], [7.0, 11.0]])
+    with torch.no_grad():
+        embedding.items.weight.copy_(table)
+        embedding.positions.weight.zero_()
+    before, _ = embedding.with_end(torch.tensor([[1, 2, 3]]))
+    neighbours = torch.tensor([[0, 0], [2, 3], [1, 0], [0, 0]])
+    embedding.mix_neighbours(
+        neighbours, torch.tensor([[0.0, 0.0], [0.25, 0.125], [0.5, 0.0], [0.0, 0.0]])
+    )
+    by_hand = torch.stack(
+        [
+            table[0],
+            0.625 * table[1] + 0.25 * table[2] + 0.125 * table[3],
+            0.5 * table[2] + 0.5 * table[1],
+            table[3],
+        ]
+    )
+    if scoring == "cosine":
+        by_hand = torch.nn.functional.normalize(by_hand, dim=-1)
+    assert_close(embedding.item_table(), by_hand)
+    rows = torch.tensor([[3, 0], [1, 2]])
+    assert_close(embedding.item_vectors(rows), by_hand[rows])
+    assert_close(embedding.with_end(torch.tensor([[1, 2, 3]]))[0], before)
+    assert "mixed" not in embedding.state_dict()
+
+
 def test_the_start_token_stands_right_before_the_first_item() -> None:
     embedding = DomainEmbedding(9, _size(2))
     with torch.no_grad():

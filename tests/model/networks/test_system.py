@@ -144,6 +144,7 @@ def test_the_default_sizes_are_the_papers() -> None:
         "item_dropout": 0.0,
         "scaled_input": False,
         "scoring": "inner",
+        "neighbours": 0,
         "memory": "both",
         "recent_decay": 0.0,
         "critic_layers": 4,

@@ -57,3 +57,18 @@ def test_a_checkpoint_is_told_of_every_optimiser(dense_items: int, names: list[s
     settings = TrainSettings(dense_items=dense_items)
     descent = Descent([_embedding()], betas=(0.9, 0.98), settings=settings, team=ALONE)
     assert list(descent.optimisers("serving")) == [f"serving-{name}" for name in names]
+
+
+def test_neighbours_that_an_item_is_scored_with_are_looked_up_too() -> None:
+    stepped = []
+    for dense_items in (5, 6):
+        embedding = _embedding()
+        neighbours = torch.tensor([[0], [0], [6], [0], [0], [0], [0]])
+        embedding.mix_neighbours(neighbours, neighbours.gt(0) * 0.5)
+        settings = TrainSettings(dense_items=dense_items, row_rate=1.0)
+        descent = Descent([embedding], betas=(0.9, 0.98), settings=settings, team=ALONE)
+        descent.step(embedding.item_vectors(ROWS).square().sum(), 0.01)
+        stepped.append(embedding.items.weight)
+    moved = (stepped[0] != _embedding().items.weight).any(dim=1)
+    assert moved.tolist() == [False, False, True, False, False, True, True]
+    torch.testing.assert_close(stepped[0], stepped[1])
