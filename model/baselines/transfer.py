@@ -37,6 +37,7 @@ from model.baselines.factors import (
 )
 from model.data.training_data import TrainingData
 from model.evaluation.validation import Validation
+from model.networks.blocks import undrawn_linear
 from model.settings import Settings
 
 Map = Callable[[Tensor], Tensor]
@@ -112,7 +113,7 @@ class Merge(nn.Module):
         self.register_buffer("other", torch.where(self.shared, self.elsewhere[partners], 0.0))
         self.outward, self.inward = maps
         width = own.items.shape[1]
-        self.layer = nn.Linear(2 * width, width)
+        self.layer = undrawn_linear(2 * width, width)
         with torch.no_grad():
             self.layer.weight.copy_(torch.eye(width, 2 * width))
             self.layer.bias.zero_()
@@ -199,8 +200,8 @@ class Perceptron(nn.Module):
     def __init__(self, sizes: tuple[int, int, int], generator: torch.Generator) -> None:
         super().__init__()
         read, hidden, give = sizes
-        self.hidden = nn.Linear(read, hidden)
-        self.out = nn.Linear(hidden, give)
+        self.hidden = undrawn_linear(read, hidden)
+        self.out = undrawn_linear(hidden, give)
         with torch.no_grad():
             self.hidden.weight.normal_(0, read**-0.5, generator=generator)
             for silent in (self.hidden.bias, self.out.weight, self.out.bias):

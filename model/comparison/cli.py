@@ -92,8 +92,11 @@ def compare(  # noqa: PLR0913  # every flag is a parameter
         os.environ.setdefault(name, "1")
 
     from model.comparison.settings import CompareSettings
+    from model.errors import BadSettingError
     from model.settings import load_settings
 
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise BadSettingError("compare trains in one process; start it without torchrun")
     settings = load_settings(CompareSettings, table="compare", config=config, flags=flags)
     if data is None:
         _rebuild(results or [out], out, settings, as_json=as_json)

@@ -112,7 +112,7 @@ _NEIGHBOURS: Space = {
 _RECGURU: Space = {
     "network.dropout": [0.2, 0.3, 0.4],
     "fine_tuning.learning_rate": [5e-4, 1e-3, 2e-3],
-    "fine_tuning.epochs": [12, 16],
+    "fine_tuning.epochs": [8, 12],
 }
 _AS_PUBLISHED: Space = {
     "network.dropout": [0.1, 0.2, 0.3],

@@ -53,6 +53,16 @@ def draw_dropout_from(network: nn.Module, generator: torch.Generator) -> None:
             module.generator = generator
 
 
+def undrawn_linear(read: int, give: int) -> nn.Linear:
+    """Make a layer whose weights hold anything, for a caller who sets them all.
+
+    By itself torch draws them from its global generator, which then is not where it was.
+    """
+    with torch.device("meta"):
+        layer = nn.Linear(read, give)
+    return layer.to_empty(device="cpu")
+
+
 class Attention(nn.Module):
     """Multi-head attention of one sequence over another, or over itself."""
 

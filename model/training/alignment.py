@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from model.data.batches import Places
 from model.data.training_data import TrainingDomain
 from model.files import write_bytes_atomically
+from model.networks.blocks import undrawn_linear
 from model.training.context import Context
 
 GURS = "gurs-{phase}.safetensors"
@@ -133,9 +134,7 @@ def domain_accuracy(first: Tensor, second: Tensor, generator: np.random.Generato
     labels = torch.cat([_labels(learned), _labels(len(first) - learned)])
     seen = gurs[: 2 * learned]
     gurs = (gurs - seen.mean(dim=0)) / (seen.std(dim=0) + 1e-6)
-    with torch.device("meta"):  # torch would draw the weights from its global generator
-        layers = nn.Linear(gurs.shape[1], _HIDDEN), nn.Linear(_HIDDEN, 1)
-    layers = layers[0].to_empty(device="cpu"), layers[1].to_empty(device="cpu")
+    layers = undrawn_linear(gurs.shape[1], _HIDDEN), undrawn_linear(_HIDDEN, 1)
     for layer in layers:
         nn.init.xavier_uniform_(layer.weight, generator=draws)
         nn.init.zeros_(layer.bias)

@@ -103,10 +103,12 @@ def whitening(gurs: Tensor) -> tuple[Tensor, Tensor]:
         The mean to subtract, (D,), and the symmetric matrix to multiply by then, (D, D); neither
         learns.
     """
-    gurs = gurs.detach()
-    mean = gurs.mean(dim=0)
-    variances, directions = torch.linalg.eigh((gurs - mean).T @ (gurs - mean) / len(gurs))
+    # In float32 the rounding of small variances would come back as a share of the matrix.
+    wide = gurs.detach().double()
+    mean = wide.mean(dim=0)
+    variances, directions = torch.linalg.eigh((wide - mean).T @ (wide - mean) / len(wide))
     variances = variances.clamp(min=0) + SHRINKAGE * variances.mean()
     # GURs that are all alike have no spread to judge by.
     factors = variances.clamp(min=torch.finfo(gurs.dtype).tiny).rsqrt()
-    return mean, (directions * factors) @ directions.T
+    matrix = (directions * factors) @ directions.T
+    return mean.to(gurs.dtype), matrix.to(gurs.dtype)

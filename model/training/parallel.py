@@ -197,7 +197,7 @@ def assemble(device: torch.device) -> Iterator[Team]:
     with _answered():
         dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
-        yield Team(device, int(os.environ["RANK"]), size)
+        yield Team(device, _number("RANK"), size)
     finally:
         dist.destroy_process_group()
 
@@ -208,11 +208,18 @@ def leads() -> bool:
 
 
 def _size() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _number("WORLD_SIZE") if "WORLD_SIZE" in os.environ else 1
+
+
+def _number(name: str) -> int:
+    said = os.environ[name]
+    if not said.isdecimal():
+        raise BadSettingError(f"{name} is {said!r}, which is no number; start with torchrun")
+    return int(said)
 
 
 def _own_gpu() -> torch.device:
-    place, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    place, there = _number("LOCAL_RANK"), torch.cuda.device_count()
     if place >= there:
         raise UnavailableDeviceError(
             f"process {place + 1} of this host has no GPU of its own, there are {there}; start "
@@ -228,7 +235,8 @@ def _answered() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
         raise LostProcessError(
             "another process of this training ended or no longer answers; its own last line says "
-            "why, and --resume goes on from the newest checkpoint"
+            f"why, and --resume goes on from the newest checkpoint ({reason})"
         ) from error

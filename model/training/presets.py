@@ -34,8 +34,8 @@ RECGURU: Mapping[str, Any] = {
     },
     "fine_tuning": {
         "joint": True,
-        "epochs": 12,
-        "least_steps": 700,
+        "epochs": 8,
+        "least_steps": 2100,
         "batch_users": 128,
         "learning_rate": 1e-3,
         "cold_weight": 0.1,
@@ -45,6 +45,6 @@ RECGURU: Mapping[str, Any] = {
         "adversarial_weight": 1.0,
     },
 }
-"""What validated best on `beauty_toys`; `docs/research-log.md` has what was tried."""
+"""What validated best on two pairs of domains; `docs/research-log.md` has what was tried."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {"recguru": RECGURU, "paper": PAPER}

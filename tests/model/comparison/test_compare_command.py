@@ -107,3 +107,13 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     assert message.replace("OUT", str(out)) in done.stderr
     assert code == 2 or done.stderr.count("\n") == 1
     assert not out.exists()
+
+
+def test_it_is_not_started_several_times_at_once(
+    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = recguru("--data", str(tiny_dataset), "--out", tmp_path / "out")
+    assert done.returncode == 1
+    assert "error: compare trains in one process; start it without torchrun" in done.stderr
+    assert not (tmp_path / "out").exists()
