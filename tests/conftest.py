@@ -15,7 +15,14 @@ from model.networks.system import ServingNetworks, initialise
 from model.training.export import export_bundle
 
 TINY = NetworkSettings(
-    width=16, heads=2, layers=2, feed_forward=32, max_history=12, recent=12, dropout=0.0
+    width=16,
+    heads=2,
+    layers=2,
+    feed_forward=32,
+    max_history=12,
+    recent=12,
+    dropout=0.0,
+    neighbours=3,
 )
 # A loaded machine must not fail a property that holds; the same examples on every run, everywhere.
 settings.register_profile("steady", deadline=None, derandomize=True)
@@ -58,13 +65,18 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a bundle of the tiny dataset with networks drawn at random."""
+    """Write a bundle with networks drawn at random, that reads and scores items differently."""
     from model.data.dataset import Dataset
+    from model.training.neighbours import likest_items
 
     dataset = Dataset.read(tiny_dataset)
     items = {domain.name: len(domain.vocabulary) for domain in dataset.domains}
     networks = ServingNetworks(items, TINY)
     initialise(networks, torch.Generator().manual_seed(3))
+    for domain in dataset.domains:
+        found, shares = likest_items(domain.sequences, items[domain.name], TINY.neighbours)
+        embedding = networks.recommender(domain.name).embedding
+        embedding.mix_neighbours(torch.from_numpy(found), torch.from_numpy(shares))
     folder = tmp_path_factory.mktemp("tiny") / "bundle"
     export_bundle(folder, dataset, networks, TINY, training={"by": "tests"})
     return folder

@@ -67,7 +67,7 @@ def test_neighbours_that_an_item_is_scored_with_are_looked_up_too() -> None:
         embedding.mix_neighbours(neighbours, neighbours.gt(0) * 0.5)
         settings = TrainSettings(dense_items=dense_items, row_rate=1.0)
         descent = Descent([embedding], betas=(0.9, 0.98), settings=settings, team=ALONE)
-        descent.step(embedding.item_vectors(ROWS).square().sum(), 0.01)
+        descent.step(embedding.item_vectors(ROWS).sum(), 0.01)
         stepped.append(embedding.items.weight)
     moved = (stepped[0] != _embedding().items.weight).any(dim=1)
     assert moved.tolist() == [False, False, True, False, False, True, True]
