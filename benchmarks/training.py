@@ -108,7 +108,7 @@ def measured(data: TrainingData, preset: str, options: argparse.Namespace) -> li
         phases = [
             ("pre-training", PreTraining(context, 0), users),
             ("adversarial", Adversarial(context, 1), users),
-            ("fine-tuning", FineTuning(context, 2, data.domains[0]), options.batch),
+            ("fine-tuning", FineTuning(context, 2, context.data.domains[0]), options.batch),
         ]
     found = []
     for name, phase, count in phases:

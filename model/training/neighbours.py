@@ -1,7 +1,8 @@
 """Which items an item is scored together with: those it is used near most.
 
 Most items have a handful of users, too few to place them well; what stands near an item in many
-histories says where it belongs. Training rows only.
+histories says where it belongs. It is one step of the propagation over an item graph that LightGCN
+(He et al., SIGIR 2020) takes several of, where items are scored alone. Training rows only.
 
 Shapes: V items of a domain, K neighbours.
 """
