@@ -65,7 +65,7 @@ class Inference:
         self.width = settings.width
         self.max_history = settings.max_history
         self._recent = settings.recent
-        self.reads_others = settings.memory in {"other", "both"}
+        self.reads_others = settings.memory in {"other", "cold", "both"}
         """Whether histories in other domains than the target count."""
         self._networks = networks
         self._device = device

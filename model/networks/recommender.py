@@ -11,7 +11,13 @@ from model.networks.autoencoder import DomainEmbedding, stack_of, token
 from model.networks.blocks import Decoder
 from model.networks.settings import NetworkSettings
 
-_READABLE = {"none": slice(0), "own": slice(1), "other": slice(1, None), "both": slice(None)}
+_READABLE = {
+    "none": slice(0),
+    "own": slice(1),
+    "other": slice(1, None),
+    "cold": slice(1, None),
+    "both": slice(None),
+}
 """By `memory`: which of the GURs, the target domain's first, are read."""
 
 
@@ -34,6 +40,7 @@ class Recommender(nn.Module):
         self.decoder = Decoder(stack_of(settings))
         self._recent_decay = settings.recent_decay
         self._readable = _READABLE[settings.memory]
+        self._only_cold = settings.memory == "cold"
 
     def forward(self, rows: Tensor, gurs: Tensor, shown: Tensor) -> Tensor:
         """Give the preference vector after each step (equation 10).
@@ -51,6 +58,8 @@ class Recommender(nn.Module):
         vectors, real = self.embedding.with_start(rows, items, self.start)
         nothing = self.nothing.expand(len(rows), 1, -1)
         gurs, shown = gurs[:, self._readable], shown[:, :, self._readable]
+        if self._only_cold:  # of all steps of a user: later ones read what the start token has read
+            shown = shown & (rows == 0).all(dim=1)[:, None, None]
         memory = torch.cat([nothing, gurs], dim=1)  # (B, 1 + M, D)
         shown = F.pad(shown, (1, 0), value=True)
         preferences: Tensor = self.decoder(vectors, real, memory, shown)

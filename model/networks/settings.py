@@ -50,9 +50,10 @@ class NetworkSettings(Settings):
     """Likest items of the domain whose embeddings an item's own is averaged with where it is scored
     by a recommender, since most items have few users to learn from; 0 scores by its own alone."""
 
-    memory: Literal["none", "own", "other", "both"] = "both"
+    memory: Literal["none", "own", "other", "cold", "both"] = "both"
     """Which GURs a recommender reads: none, the target domain's own (equation 10), that of the
-    other domain for users who are known there, or both."""
+    other domain for users who are known there, the same for those alone who have no history in the
+    target domain (`cold`), or both."""
 
     recent_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """With `cosine`: what an item of the history weighs in proportion to the next in the mean that

@@ -162,7 +162,7 @@ class JointFineTuning:
         own = other = nothing
         if network.memory in {"own", "both"}:
             own = context.gurs(domain, users, counts=views.counts)
-        known = np.flatnonzero(views.partners >= 0)
+        known = np.flatnonzero(views.shown[:, :, 1].any(axis=1))
         if network.memory in {"other", "both"} and len(known):
             partners = context.gurs(
                 context.data.other_than(domain), views.partners[known], counts=beginnings[known]

@@ -180,6 +180,19 @@ def test_a_recommender_reads_the_gurs_that_its_memory_holds(memory: str, felt: l
     assert found == felt
 
 
+def test_a_cold_memory_holds_the_other_gur_for_users_without_a_history() -> None:
+    networks = _drawn(memory="cold")
+    gurs = torch.randn(2, 2, 12, generator=torch.Generator().manual_seed(5))
+    rows, shown = torch.tensor([[0, 3, 1], [0, 0, 0]]), torch.ones(2, 4, 2, dtype=torch.bool)
+    plain = preferences(networks, rows, gurs, shown)
+    for place, felt in ((0, False), (1, True)):
+        changed = gurs.clone()
+        changed[:, place] += 1
+        known, new = preferences(networks, rows, changed, shown)
+        assert_same(known[1:], plain[0, 1:])
+        assert differs(new[-1], plain[1, -1]) is felt
+
+
 def _drawn(**changes: object) -> TrainingNetworks:
     size = {"width": 12, "heads": 3, "layers": 2, "feed_forward": 20, "dropout": 0.0}
     settings = NetworkSettings.model_validate({**size, "max_history": 9, "recent": 8, **changes})
