@@ -26,6 +26,7 @@ from model.training.memory import Views, draw_views
 from model.training.phases import Figures, plans_of
 from model.training.reconstruction import draw_negatives, start_step
 from model.training.selection import Selection
+from model.training.start import item_vectors
 from model.training.validation import validation_of
 
 
@@ -61,14 +62,23 @@ class JointFineTuning:
         )
 
     def begin(self) -> None:
-        """Start each recommender from what the autoencoder learned of its domain."""
-        networks = self._context.networks
+        """Start each recommender from what the autoencoder learned of its domain.
+
+        Where the items start in a space of both domains, the encoder needs that; a recommender has
+        more room for its own items in a space of their own.
+        """
+        networks, width = self._context.networks, self._context.settings.network.width
+        self._draws.start_step(0)
         for domain in self._context.data.domains:
             recommender = self._networks.recommender(domain.name)
             embedding = self._networks.gur_encoder.embedding(domain.name)
             decoder = networks.reconstructor(domain.name).decoder
             recommender.embedding.load_state_dict(embedding.state_dict())
             recommender.decoder.load_state_dict(decoder.state_dict())
+            if self._settings.item_start == "neighbours":
+                vectors = item_vectors(domain.training, domain.items, width, self._draws.numpy)
+                with torch.no_grad():
+                    recommender.embedding.items.weight.copy_(torch.from_numpy(vectors))
 
     def step(self, step: int) -> Figures:
         """Predict each item of a batch of users of each domain from what came before it."""

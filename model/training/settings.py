@@ -109,6 +109,10 @@ class FineTuningSettings(Settings):
     """Train both recommenders and the encoder together, instead of one recommender at a time over
     an encoder that is fixed (the paper's way)."""
 
+    item_start: Literal["encoder", "neighbours"] = "encoder"
+    """Joint: where the items of the recommenders start: where the encoder's are, or by what stands
+    near them in training rows of their own domain."""
+
     cold_weight: Weight = 0.0
     """Joint: factor of the loss of shared users whose target history is hidden."""
 

@@ -14,6 +14,7 @@ from model.training.alignment import rank_of_partner
 from model.training.context import Context
 from model.training.joint import JointFineTuning
 from model.training.settings import FineTuningSettings
+from model.training.start import NORM
 
 ALL_TERMS = FineTuningSettings(
     joint=True,
@@ -154,6 +155,35 @@ def test_small_data_is_passed_over_more_often(
     settings = context.settings.model_copy(update={"fine_tuning": changed})
     phase = JointFineTuning(dataclasses.replace(context, settings=settings), 2)
     assert phase.steps == steps  # 80 users are five batches of 16, the larger domain's
+
+
+def test_recommenders_may_start_apart_from_the_encoder(joint: Context) -> None:
+    def tables(start: str) -> list[list[torch.Tensor]]:
+        changed = joint.settings.fine_tuning.model_copy(update={"item_start": start})
+        settings = joint.settings.model_copy(update={"fine_tuning": changed})
+        JointFineTuning(dataclasses.replace(joint, settings=settings), 2).begin()
+        serving = joint.networks.serving
+        return [
+            [
+                table.items.weight.detach().clone()
+                for table in (
+                    serving.gur_encoder.embedding(domain.name),
+                    serving.recommender(domain.name).embedding,
+                )
+            ]
+            for domain in joint.data.domains
+        ]
+
+    for (encoder, same), (still, apart) in zip(
+        tables("encoder"), tables("neighbours"), strict=True
+    ):
+        assert torch.equal(encoder, same)
+        assert torch.equal(encoder, still)
+        assert not torch.equal(encoder, apart)
+        torch.testing.assert_close(apart[1:].norm(dim=1), torch.full((len(apart) - 1,), NORM))
+        near = torch.nn.functional.cosine_similarity(apart[1:-1], apart[2:])  # next in the ring
+        far = torch.nn.functional.cosine_similarity(apart[1:-15], apart[16:])
+        assert near.mean() > 0.3 + far.mean()
 
 
 def test_without_an_adversarial_term_no_critic_is_trained(joint: Context) -> None:
