@@ -67,6 +67,7 @@ class Inference:
         self._recent = settings.recent
         self.reads_others = settings.memory in {"other", "cold", "both"}
         """Whether histories in other domains than the target count."""
+        self._only_cold = settings.memory == "cold"
         self._networks = networks
         self._device = device
 
@@ -116,7 +117,7 @@ class Inference:
             raise NotFoundError(f"domain {domain!r} is unknown; the model has {known}")
         others = [name for name in self.domains if name != domain]
         order = [domain, *(others if self.reads_others else [])]
-        lists = [[history.get(name, _NOTHING) for history in histories] for name in order]
+        lists = [[self._read(history, name, domain) for history in histories] for name in order]
         with torch.inference_mode():
             gurs, there = self._gurs(order, lists)
             preferences = self._preferences(domain, lists[0], gurs, there)
@@ -129,6 +130,12 @@ class Inference:
             np.where(anything, preferences.cpu().numpy(), 0).astype(np.float32),
             bases,
         )
+
+    def _read(self, history: Mapping[str, Rows], name: str, target: str) -> Rows:
+        """Take the rows of a domain; nothing where the recommender will not read their GUR."""
+        if self._only_cold and name != target and len(history.get(target, _NOTHING)):
+            return _NOTHING
+        return history.get(name, _NOTHING)
 
     def _gurs(
         self, order: Sequence[str], lists: Sequence[Sequence[Rows]]

@@ -14,21 +14,27 @@ from model.training.context import Context
 
 
 class LiveScorer:
-    """Scores by the networks in training; they must be in evaluation mode."""
+    """Scores by the networks in training as they stand; they must be in evaluation mode.
+
+    Item tables are made once for all batches, so it is good for one look: weights move on.
+    """
 
     def __init__(self, context: Context) -> None:
         names = [domain.name for domain in context.data.domains]
         networks, settings = context.networks.serving, context.settings.network
         self._networks = networks
         self._inference = Inference(networks, names, settings, context.device)
+        self._tables: dict[str, Floats] = {}
 
     def scores(
         self, domain: str, histories: Sequence[History], users: Users | None = None
     ) -> Floats:
         """Score every item of a domain for each user -> (B, V + 1)."""
-        table = self._networks.recommender(domain).embedding.item_table()
+        if domain not in self._tables:
+            table = self._networks.recommender(domain).embedding.item_table()
+            self._tables[domain] = table.cpu().numpy()
         encoded = self._inference.encode(domain, histories)
-        return exact_scores(table.cpu().numpy(), encoded.preferences)
+        return exact_scores(self._tables[domain], encoded.preferences)
 
 
 def validation_of(context: Context, domain: str) -> Callable[[], float]:
@@ -36,10 +42,10 @@ def validation_of(context: Context, domain: str) -> Callable[[], float]:
 
     The first process finds it out for all, so that all of them stop and go back alike.
     """
-    validation, scorer = Validation(context.data, domain), LiveScorer(context)
+    validation = Validation(context.data, domain)
 
     def figure() -> float:
         context.networks.eval()
-        return validation.ndcg_at_10(scorer)
+        return validation.ndcg_at_10(LiveScorer(context))
 
     return lambda: context.team.told(figure)

@@ -186,6 +186,23 @@ def test_what_is_known_in_the_other_domain_moves_the_preference(inference: Infer
     np.testing.assert_allclose(found.gurs[0], found.gurs[1], atol=TOLERANCE)
 
 
+def test_with_a_cold_memory_the_other_domain_counts_for_newcomers_alone(
+    networks: ServingNetworks, inference: Inference, tmp_path: Path
+) -> None:
+    size = SIZE.model_dump() | {"memory": "cold"}
+    cold = Inference.load(write(tmp_path / "cold", networks, size=size), device="cpu")
+    found, plain = cold.encode("films", HISTORIES), inference.encode("films", HISTORIES)
+    assert found.bases == plain.bases
+    np.testing.assert_allclose(found.gurs, plain.gurs, atol=TOLERANCE)
+    newcomers = [2, 5]
+    assert np.abs(found.preferences[2] - found.preferences[5]).max() > 100 * TOLERANCE
+    alone = [
+        history if place in newcomers else {"films": history.get("films", rows())}
+        for place, history in enumerate(HISTORIES)
+    ]
+    assert_same(cold.encode("films", alone), found)
+
+
 def test_of_a_long_history_the_last_items_are_read(inference: Inference) -> None:
     long, other = rows(*range(1, 15)), rows(*range(1, 10))
     assert inference.max_history == 8

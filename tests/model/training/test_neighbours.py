@@ -19,7 +19,7 @@ from model.training.joint import JointFineTuning
 from model.training.neighbours import SHARE, SMOOTHING, likest_items
 from model.training.settings import FineTuningSettings
 from model.training.start import WINDOW
-from model.training.validation import LiveScorer
+from model.training.validation import LiveScorer, validation_of
 
 
 def histories() -> Sequences:
@@ -104,3 +104,12 @@ def test_only_recommenders_score_by_neighbours(mixing: Context) -> None:
         serving = mixing.networks.serving
         assert serving.recommender(domain.name).embedding.mixed is not None
         assert serving.gur_encoder.embedding(domain.name).mixed is None
+
+
+def test_every_validation_sees_the_items_as_they_are_by_then(mixing: Context) -> None:
+    figure = validation_of(mixing, "north")
+    before = figure()
+    table = mixing.networks.serving.recommender("north").embedding.items.weight
+    with torch.no_grad():
+        table.copy_(torch.randn(table.shape, generator=torch.Generator().manual_seed(7)))
+    assert figure() == validation_of(mixing, "north")() != before
