@@ -187,8 +187,9 @@ _ENTRIES = (
     _variant("recguru", "RecGURU", {}, space=_RECGURU),
     _ablation("lone", "items scored alone", {"network.neighbours": 0}),
     _ablation("apart", "no joint start", {"pre_training.item_start": "neighbours"}),
-    _ablation("both", "own GUR read too", {"network.memory": "both"}),
-    _ablation("warm", "no cold starts", {"fine_tuning.cold_weight": 0.0}),
+    _ablation("joint", "all start joint", {"fine_tuning.item_start": "encoder"}),
+    _ablation("other", "other GUR read by all", {"network.memory": "other"}),
+    _ablation("both", "both GURs read by all", {"network.memory": "both"}),
     _ablation(
         "unaligned",
         "no alignment",

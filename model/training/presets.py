@@ -22,7 +22,7 @@ RECGURU: Mapping[str, Any] = {
         "encoder_dropout": 0.0,
         "scaled_input": True,
         "neighbours": 10,
-        "memory": "other",
+        "memory": "cold",
     },
     "pre_training": {"epochs": 0, "item_start": "joint"},
     "adversarial": {
@@ -34,11 +34,12 @@ RECGURU: Mapping[str, Any] = {
     },
     "fine_tuning": {
         "joint": True,
+        "item_start": "neighbours",
         "epochs": 8,
         "least_steps": 2100,
         "batch_users": 128,
         "learning_rate": 1e-3,
-        "cold_weight": 0.1,
+        "cold_weight": 0.25,
         "shared_weight": 0.5,
         "shared_loss": "contrastive",
         "shared_users": 32,

@@ -70,6 +70,6 @@ def test_ablations_are_asked_for_by_their_own_name() -> None:
     everything = [entry.name for entry in find(["all"], SYSTEMS)]
     ablations = [entry.name for entry in find(["ablations"], SYSTEMS)]
     assert "recguru" in everything
-    assert "recguru-warm" in ablations
+    assert "recguru-other" in ablations
     assert not set(everything) & set(ablations)
     assert set(everything) | set(ablations) == set(SYSTEMS)
