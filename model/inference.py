@@ -4,7 +4,7 @@ Shapes: B users, T steps, M domains, D width, V items of a domain.
 """
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from model.bundle import Bundle, Floats
-from model.data.batches import pad_lists
+from model.data.batches import Places, alike, pad_lists
 from model.data.vocabulary import Rows
 from model.device import resolve_device
 from model.errors import BadArtifactError, NotFoundError
@@ -25,6 +25,9 @@ from model.networks.autoencoder import module_key
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks
 from model.scoring import exact_scores
+
+Known = NDArray[np.bool_]
+"""Of each user and domain, the target first, whether something is so, (B, M) or (M,)."""
 
 _NOTHING: Rows = np.empty(0, np.int32)
 
@@ -51,8 +54,21 @@ class Encoded:
     bases: list[Basis]
 
 
+@dataclass(frozen=True, slots=True)
+class Preferred:
+    """What ranks the items of one domain for a batch of users."""
+
+    preferences: Floats
+    """(B, D), as in `Encoded`."""
+    bases: list[Basis]
+
+
 class Inference:
-    """The networks of a bundle, ready to encode users. Not safe for use by two threads at once."""
+    """The networks of a bundle, ready to encode users. Not safe for use by two threads at once.
+
+    Users of like length are computed together, whatever order they come in, and of each only the
+    GURs and the steps that somebody reads.
+    """
 
     def __init__(
         self,
@@ -67,6 +83,7 @@ class Inference:
         self._recent = settings.recent
         self.reads_others = settings.memory in {"other", "cold", "both"}
         """Whether histories in other domains than the target count."""
+        self._reads_own = settings.memory in {"own", "both"}
         self._only_cold = settings.memory == "cold"
         self._networks = networks
         self._device = device
@@ -102,7 +119,7 @@ class Inference:
         return cls(networks, list(items), settings, place)
 
     def encode(self, domain: str, histories: Sequence[Mapping[str, Rows]]) -> Encoded:
-        """Encode a batch of users for one target domain, as one pass through the networks.
+        """Encode a batch of users for one target domain.
 
         Args:
             domain: The target domain.
@@ -112,52 +129,79 @@ class Inference:
         Raises:
             NotFoundError: If the bundle has no such domain.
         """
+        order, lists, there = self._known(domain, histories)
+        first = there.argmax(axis=1)  # the target domain where it is there, else the first that is
+        wanted = self._read(there)
+        users = np.flatnonzero(there.any(axis=1))
+        wanted[users, first[users]] = True
+        gurs = self._gurs(order, lists, wanted)
+        chosen = gurs[np.arange(len(first)), first].cpu().numpy()  # zeros where nothing is known
+        preferences = self._preferences(domain, lists[0], gurs, self._read(there))
+        return Encoded(chosen, _zeroed(preferences, there), [_basis(known) for known in there])
+
+    def prefer(self, domain: str, histories: Sequence[Mapping[str, Rows]]) -> Preferred:
+        """Give the preferences alone; see `encode`. GURs that no recommender reads are not made."""
+        order, lists, there = self._known(domain, histories)
+        read = self._read(there)
+        gurs = self._gurs(order, lists, read)
+        preferences = self._preferences(domain, lists[0], gurs, read)
+        return Preferred(_zeroed(preferences, there), [_basis(known) for known in there])
+
+    def _known(
+        self, domain: str, histories: Sequence[Mapping[str, Rows]]
+    ) -> tuple[list[str], list[list[Rows]], Known]:
+        """List the domains that count, the target first, what is known there, and whether it is."""
         if domain not in self.domains:
             known = ", ".join(self.domains)
             raise NotFoundError(f"domain {domain!r} is unknown; the model has {known}")
         others = [name for name in self.domains if name != domain]
         order = [domain, *(others if self.reads_others else [])]
-        lists = [[self._read(history, name, domain) for history in histories] for name in order]
-        with torch.inference_mode():
-            gurs, there = self._gurs(order, lists)
-            preferences = self._preferences(domain, lists[0], gurs, there)
-        bases = [_basis(known) for known in there]
-        first = there.argmax(axis=1)  # the target domain where it is there, else the first that is
-        anything = there.any(axis=1, keepdims=True)
-        chosen = gurs.cpu().numpy()[np.arange(len(first)), first]
-        return Encoded(
-            np.where(anything, chosen, 0).astype(np.float32),
-            np.where(anything, preferences.cpu().numpy(), 0).astype(np.float32),
-            bases,
-        )
-
-    def _read(self, history: Mapping[str, Rows], name: str, target: str) -> Rows:
-        """Take the rows of a domain; nothing where the recommender will not read their GUR."""
-        if self._only_cold and name != target and len(history.get(target, _NOTHING)):
-            return _NOTHING
-        return history.get(name, _NOTHING)
-
-    def _gurs(
-        self, order: Sequence[str], lists: Sequence[Sequence[Rows]]
-    ) -> tuple[Tensor, NDArray[np.bool_]]:
-        users = len(lists[0])
-        gurs = torch.zeros(users, len(order), self.width, device=self._device)  # (B, M, D)
+        lists = [[history.get(name, _NOTHING) for history in histories] for name in order]
         there = np.array([[len(rows) > 0 for rows in column] for column in lists], np.bool_).T
-        for place, (name, column) in enumerate(zip(order, lists, strict=True)):
-            known = np.flatnonzero(there[:, place]).tolist()
-            if known:
-                rows = pad_lists([column[user] for user in known], longest=self.max_history)
-                encoded = self._networks.gur_encoder(name, self._tensor(rows))
-                gurs[known, place] = encoded
-        return gurs, there
+        return order, lists, there
 
-    def _preferences(
-        self, domain: str, own: Sequence[Rows], gurs: Tensor, there: NDArray[np.bool_]
-    ) -> Tensor:
-        rows = self._tensor(pad_lists(own, longest=self._recent))
-        shown = show_gurs(torch.from_numpy(there).to(self._device), steps=rows.shape[1] + 1)
-        preferences: Tensor = self._networks.recommender(domain)(rows, gurs, shown)[:, -1]
-        return preferences
+    def _read(self, there: Known) -> Known:
+        """Mark the GURs that the recommender reads, (B, M)."""
+        read = there.copy()
+        if not self._reads_own:
+            read[:, 0] = False
+        if self._only_cold:
+            read[there[:, 0]] = False
+        return read
+
+    def _gurs(self, order: Sequence[str], lists: Sequence[Sequence[Rows]], wanted: Known) -> Tensor:
+        """Make the GURs wanted -> (B, M, D), zeros elsewhere."""
+        gurs = torch.zeros(*wanted.shape, self.width, device=self._device)
+        with torch.inference_mode():
+            for place, (name, column) in enumerate(zip(order, lists, strict=True)):
+                users = np.flatnonzero(wanted[:, place])
+                for group, rows in self._alike(column, users, self.max_history):
+                    encoded = self._networks.gur_encoder(name, rows)
+                    gurs[torch.from_numpy(group), place] = encoded
+        return gurs
+
+    def _preferences(self, domain: str, own: Sequence[Rows], gurs: Tensor, read: Known) -> Floats:
+        preferences = torch.empty(len(own), self.width, device=self._device)
+        recommender = self._networks.recommender(domain)
+        with torch.inference_mode():
+            for group, rows in self._alike(own, np.arange(len(own)), self._recent):
+                members = torch.from_numpy(group)
+                memory, there = gurs[members], torch.from_numpy(read[group]).to(self._device)
+                if not read[group].any():  # then there is nothing to attend to
+                    memory, there = memory[:, :0], there[:, :0]
+                shown = show_gurs(there, steps=rows.shape[1] + 1)
+                preferences[members] = recommender(rows, memory, shown, last=1)[:, -1]
+        return preferences.cpu().numpy()
+
+    def _alike(
+        self, lists: Sequence[Rows], users: Places, longest: int
+    ) -> Iterator[tuple[Places, Tensor]]:
+        """Give users in groups of like length, and the last rows of each, padded."""
+        lengths = np.array([len(lists[user]) for user in users], np.int64)
+        for group in alike(np.minimum(lengths, longest)) if len(users) else ():
+            members = users[group]
+            rows = pad_lists([lists[user] for user in members], longest=longest)
+            yield members, self._tensor(rows)
 
     def _tensor(self, rows: Rows) -> Tensor:
         return torch.from_numpy(rows).to(self._device, torch.int64)
@@ -175,9 +219,9 @@ class BundleScorer:
     ) -> Floats:
         """Score all items for a batch of users -> (B, V + 1); column 0 is padding."""
         tables = self._bundle.domain(domain)
-        encoded = self._inference.encode(domain, histories)
-        scores = exact_scores(tables.item_table, encoded.preferences)
-        unknown = [basis is Basis.POPULARITY for basis in encoded.bases]
+        preferred = self._inference.prefer(domain, histories)
+        scores = exact_scores(tables.item_table, preferred.preferences)
+        unknown = [basis is Basis.POPULARITY for basis in preferred.bases]
         scores[unknown] = tables.popularity
         return scores
 
@@ -205,7 +249,7 @@ def show_gurs(there: Tensor, *, steps: int) -> Tensor:
         (B, T + 1, M), bool.
     """
     shown = there.unsqueeze(1).repeat(1, steps, 1)
-    shown[:, :-1, 0] = False
+    shown[:, :-1, :1] = False
     return shown
 
 
@@ -218,7 +262,12 @@ def _settings_of(bundle: Bundle) -> NetworkSettings:
         raise BadArtifactError(f"{bundle.folder / MANIFEST}: {key}: {first['msg']}") from None
 
 
-def _basis(there: NDArray[np.bool_]) -> Basis:
-    if there[0]:
+def _zeroed(preferences: Floats, there: Known) -> Floats:
+    preferences[~there.any(axis=1)] = 0
+    return preferences
+
+
+def _basis(known: Known) -> Basis:
+    if known[0]:
         return Basis.PERSONALIZED
-    return Basis.CROSS_DOMAIN if there.any() else Basis.POPULARITY
+    return Basis.CROSS_DOMAIN if known.any() else Basis.POPULARITY

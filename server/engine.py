@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from indexer.release import Release
 from indexer.search import DomainIndex, Found, Query
 from indexer.spec import DeviceChoice
+from model.bundle import Floats
 from model.data.vocabulary import Rows
 from model.errors import BadArtifactError, InvalidInputError, NotFoundError, RecGuruError
-from model.inference import Basis, Encoded, Inference
+from model.inference import Basis, Inference
 from server.messages import (
     Choice,
     DomainInfo,
@@ -135,7 +136,9 @@ class Engine:
                 known.append(self._known(histories))
             except RecGuruError as error:
                 raise located(error, f"users[{place}]") from None
-        encoded = self._encoded(question.domain, known)
+        encoded = self._inference.encode(question.domain, [user.rows for user in known])
+        self._check(encoded.gurs)
+        self._check(encoded.preferences)
         return Encodings(
             gurs=encoded.gurs,
             preferences=encoded.preferences,
@@ -215,7 +218,8 @@ class Engine:
 
     def _recommend(self, domain: str, tasks: Sequence[_Task]) -> list[Recommendation]:
         index = self._index(domain)
-        encoded = self._encoded(domain, [task.known for task in tasks])
+        preferred = self._inference.prefer(domain, [task.known.rows for task in tasks])
+        self._check(preferred.preferences)
         queries = [
             Query(
                 vector=None if basis is Basis.POPULARITY else vector,
@@ -224,7 +228,9 @@ class Engine:
                 excluded=task.pick.excluded,
                 ranked=index.vocabulary.rows(task.question.rank_item_ids),
             )
-            for task, basis, vector in zip(tasks, encoded.bases, encoded.preferences, strict=True)
+            for task, basis, vector in zip(
+                tasks, preferred.bases, preferred.preferences, strict=True
+            )
         ]
         return [
             Recommendation(
@@ -235,15 +241,15 @@ class Engine:
                 unknown_candidates=task.pick.unknown_candidates,
                 ranks=_ranks(task.question.rank_item_ids, found),
             )
-            for task, basis, found in zip(tasks, encoded.bases, index.search(queries), strict=True)
+            for task, basis, found in zip(
+                tasks, preferred.bases, index.search(queries), strict=True
+            )
         ]
 
-    def _encoded(self, domain: str, users: Sequence[_Known]) -> Encoded:
-        encoded = self._inference.encode(domain, [user.rows for user in users])
-        if not (np.isfinite(encoded.gurs).all() and np.isfinite(encoded.preferences).all()):
+    def _check(self, vectors: Floats) -> None:
+        if not np.isfinite(vectors).all():
             release = self.version.release
             raise BadArtifactError(f"release {release}: its networks give numbers not finite")
-        return encoded
 
     def _hunt(self, question: SearchQuestion) -> _Hunt:
         pick = _pick(self._index(question.domain), question.choice, _NOTHING)

@@ -75,9 +75,9 @@ class PreferenceVectors:
     def of(self, domain: str, histories: Sequence[History]) -> tuple[Tensor, Tensor]:
         """Encode histories of one domain -> vectors (B, D), and whether any row is known (B,)."""
         own = [{domain: history.get(domain, np.empty(0, np.int32))} for history in histories]
-        encoded = self._inference.encode(domain, own)
-        known = [basis is Basis.PERSONALIZED for basis in encoded.bases]
-        return self._length * torch.from_numpy(encoded.preferences), torch.tensor(known)
+        preferred = self._inference.prefer(domain, own)
+        known = [basis is Basis.PERSONALIZED for basis in preferred.bases]
+        return self._length * torch.from_numpy(preferred.preferences), torch.tensor(known)
 
     def of_training(self, data: TrainingData) -> dict[str, Floats]:
         """Encode the training rows of all users -> (U, D) by domain."""

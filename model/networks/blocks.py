@@ -163,17 +163,21 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(size.width, size.feed_forward)
         self.dropout = Dropout(size.dropout)
 
-    def forward(self, steps: Tensor, visible: Tensor, memory: Tensor, shown: Tensor) -> Tensor:
-        """Map steps (B, T, D) to (B, T, D).
+    def forward(
+        self, steps: Tensor, visible: Tensor, memory: Tensor, shown: Tensor, *, last: int = 0
+    ) -> Tensor:
+        """Map steps (B, T, D) to (B, T, D), or to the `last` of them alone, (B, last, D).
 
         Args:
             steps: The states, (B, T, D).
             visible: Who may read whom, (B, T, T), bool.
             memory: Memory tokens, (B, M, D).
             shown: Which memory tokens a step may read, (B, T, M) or (B, 1, M), bool.
+            last: How many steps, from the end, anyone will read; 0 for all.
         """
         normed = self.norm_attention(steps)
-        steps = steps + self.dropout(self.attention(normed, normed, visible))
+        read = self.attention(normed[:, -last:], normed, visible[:, -last:])
+        steps, shown = steps[:, -last:] + self.dropout(read), shown[:, -last:]
         if memory.shape[1] == 1:
             read = self.memory_attention.read_lone(memory).expand_as(steps)
         else:
@@ -215,18 +219,27 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(size) for _ in range(size.layers))
         self.norm = nn.LayerNorm(size.width)
 
-    def forward(self, steps: Tensor, real: Tensor, memory: Tensor, shown: Tensor) -> Tensor:
+    def forward(
+        self, steps: Tensor, real: Tensor, memory: Tensor, shown: Tensor, *, last: int = 0
+    ) -> Tensor:
         """Map embedded steps to states that depend on earlier steps and the memory alone.
+
+        The last layer computes no more steps than are asked for.
 
         Args:
             steps: Embedded steps, (B, T, D).
             real: Which steps are no padding, (B, T), bool.
             memory: Memory tokens, (B, M, D).
             shown: Which memory tokens a step may read, (B, T, M) or (B, 1, M), bool; at least one.
+            last: How many states, from the end, are wanted; 0 for all.
+
+        Returns:
+            States (B, T, D), or (B, last, D).
         """
         visible = (real.unsqueeze(1) & _earlier(real)) | _diagonal(real)
-        for layer in self.layers:
-            steps = layer(steps, visible, memory, shown)
+        for place, layer in enumerate(self.layers):
+            final = place == len(self.layers) - 1
+            steps = layer(steps, visible, memory, shown, last=last if final else 0)
         states: Tensor = self.norm(steps)
         return states
 

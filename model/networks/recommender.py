@@ -42,17 +42,18 @@ class Recommender(nn.Module):
         self._readable = _READABLE[settings.memory]
         self._only_cold = settings.memory == "cold"
 
-    def forward(self, rows: Tensor, gurs: Tensor, shown: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, gurs: Tensor, shown: Tensor, *, last: int = 0) -> Tensor:
         """Give the preference vector after each step (equation 10).
 
         Args:
             rows: Recent items oldest first, padded on the left, (B, T).
             gurs: The GURs a user may be known by, the target domain's first, (B, M, D).
             shown: Which of them each of the T + 1 steps may read, (B, T + 1, M), bool.
+            last: How many of the steps, from the end, are wanted; 0 for all.
 
         Returns:
-            Preference vectors (B, T + 1, D): the one at t follows from the first t columns of
-            `rows`; where the next column is padding too it means nothing.
+            Preference vectors (B, T + 1, D), or (B, last, D): the one at t follows from the first
+            t columns of `rows`; where the next column is padding too it means nothing.
         """
         items = self.embedding.read(rows)
         vectors, real = self.embedding.with_start(rows, items, self.start)
@@ -62,12 +63,13 @@ class Recommender(nn.Module):
             shown = shown & (rows == 0).all(dim=1)[:, None, None]
         memory = torch.cat([nothing, gurs], dim=1)  # (B, 1 + M, D)
         shown = F.pad(shown, (1, 0), value=True)
-        preferences: Tensor = self.decoder(vectors, real, memory, shown)
+        preferences: Tensor = self.decoder(vectors, real, memory, shown, last=last)
         if not self.embedding.unit:
             return preferences
         preferences = preferences / preferences.shape[-1] ** 0.5
         if self._recent_decay:
-            preferences = preferences + recent_mean(rows, items, self._recent_decay)
+            means = recent_mean(rows, items, self._recent_decay)
+            preferences = preferences + means[:, -last:]
         return F.normalize(preferences, dim=-1)
 
 

@@ -33,8 +33,8 @@ class LiveScorer:
         if domain not in self._tables:
             table = self._networks.recommender(domain).embedding.item_table()
             self._tables[domain] = table.cpu().numpy()
-        encoded = self._inference.encode(domain, histories)
-        return exact_scores(self._tables[domain], encoded.preferences)
+        preferred = self._inference.prefer(domain, histories)
+        return exact_scores(self._tables[domain], preferred.preferences)
 
 
 def validation_of(context: Context, domain: str) -> Callable[[], float]:

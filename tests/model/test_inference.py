@@ -203,6 +203,41 @@ def test_with_a_cold_memory_the_other_domain_counts_for_newcomers_alone(
     assert_same(cold.encode("films", alone), found)
 
 
+@pytest.mark.parametrize("memory", ["none", "own", "other", "cold", "both"])
+def test_preferences_alone_are_those_of_users_encoded_whole(
+    memory: str, networks: ServingNetworks, tmp_path: Path
+) -> None:
+    size = SIZE.model_dump() | {"memory": memory}
+    inference = Inference.load(write(tmp_path / "bundle", networks, size=size), device="cpu")
+    for domain in ITEMS:
+        found, whole = inference.prefer(domain, HISTORIES), inference.encode(domain, HISTORIES)
+        np.testing.assert_allclose(found.preferences, whole.preferences, atol=TOLERANCE)
+        assert found.bases == whole.bases
+        known = [basis is not Basis.POPULARITY for basis in whole.bases]
+        assert whole.gurs.any(axis=1).tolist() == known
+
+
+def test_users_of_any_length_are_answered_in_the_order_they_came(tmp_path: Path) -> None:
+    size = SIZE.model_copy(update={"max_history": 40, "recent": 40})
+    long = ServingNetworks(ITEMS, size)
+    initialise(long, torch.Generator().manual_seed(2))
+    inference = Inference.load(write(tmp_path / "long", long, size=size.model_dump()), device="cpu")
+    generator = np.random.default_rng(3)
+    histories = [
+        {
+            "films": generator.integers(1, 15, first).astype(np.int32),
+            "books": generator.integers(1, 10, second).astype(np.int32),
+        }
+        for first, second in [(40, 3), (1, 33), (17, 17), (0, 40), (9, 0), (2, 2), (25, 9)]
+    ]
+    together = inference.encode("films", histories)
+    assert abs(np.diff(together.preferences, axis=0)).max(axis=1).min() > 1e-3
+    for user, history in enumerate(histories):
+        alone = inference.encode("films", [history])
+        np.testing.assert_allclose(together.gurs[user], alone.gurs[0], atol=TOLERANCE)
+        np.testing.assert_allclose(together.preferences[user], alone.preferences[0], atol=TOLERANCE)
+
+
 def test_of_a_long_history_the_last_items_are_read(inference: Inference) -> None:
     long, other = rows(*range(1, 15)), rows(*range(1, 10))
     assert inference.max_history == 8

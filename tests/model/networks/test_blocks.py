@@ -150,6 +150,18 @@ def test_the_last_steps_of_a_layer_are_the_same_when_the_others_are_left_out() -
     torch.testing.assert_close(layer(steps, visible, last=2), everything[:, -2:])
 
 
+@pytest.mark.parametrize("read", [1, MEMORY])
+def test_so_are_those_of_a_decoder_layer(read: int) -> None:
+    layer = DecoderLayer(SIZE)
+    with_drawn_weights(layer)
+    steps, memory = drawn(USERS, STEPS, 6), drawn(USERS, MEMORY, 6, seed=2)[:, :read]
+    visible, shown = random_mask(USERS, STEPS, STEPS), random_mask(USERS, STEPS, read)
+    shown[:] |= read == 1
+    for mask in (shown, torch.ones_like(shown[:, :1])):  # a row a step, and one for all
+        everything = layer(steps, visible, memory, mask)
+        torch.testing.assert_close(layer(steps, visible, memory, mask, last=2), everything[:, -2:])
+
+
 def test_an_encoder_gives_the_last_state_of_its_layers() -> None:
     encoder = Encoder(SIZE)
     with_drawn_weights(encoder)

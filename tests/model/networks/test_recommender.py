@@ -68,6 +68,21 @@ def test_preferences_are_the_same_in_a_network_with_room_for_more(
         assert_same(found[user, -length - 1 :], expected[user, -length - 1 :])
 
 
+@pytest.mark.parametrize(
+    "changes", [{}, {"scoring": "cosine", "recent_decay": 0.6}, {"memory": "none"}]
+)
+def test_the_last_preferences_are_the_same_when_the_others_are_left_out(
+    changes: dict[str, object], gurs: Tensor, shown: Tensor
+) -> None:
+    networks = _drawn(**changes)
+    everything = preferences(networks, ROWS, gurs, shown)
+    recommender = networks.serving.recommender("books")
+    for last in (1, 2):
+        found = recommender(ROWS, gurs, shown, last=last)
+        assert found.shape == (3, last, 12)
+        assert_same(found, everything[:, -last:])
+
+
 @pytest.mark.parametrize("place", range(5))
 def test_a_preference_follows_from_the_items_up_to_it(
     place: int, networks: TrainingNetworks, gurs: Tensor, shown: Tensor
