@@ -141,7 +141,7 @@ def _read_bundle(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
     for name, digest in content["files"].items():
         if manifest["files"].get(f"{BUNDLE}/{name}") != digest:
             raise BadArtifactError(f"{place / name} is not the file its bundle was written with")
-    bundle = Bundle.read(place, verify=False)
+    bundle = Bundle.read(place, verify=False, mapped=True)
     for key, found in (("bundle", bundle.digest), ("dataset", bundle.dataset)):
         if manifest.get(key) != found:
             raise BadArtifactError(

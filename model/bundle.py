@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from model.data.vocabulary import Vocabulary
 from model.errors import BadArtifactError, NotFoundError
 from model.files import check_files, read_manifest, write_manifest
+from model.tensor_files import read_arrays
 
 KIND = "recguru-bundle"
 FORMAT = 1
@@ -54,14 +54,17 @@ class Bundle:
     network: Mapping[str, Any]
     """The network settings, as `model.networks.settings.NetworkSettings` takes them."""
     domains: tuple[DomainTables, ...]
+    mapped: bool = False
+    """Whether tables and weights are views of the files; see `model.tensor_files.read_arrays`."""
 
     @classmethod
-    def read(cls, folder: Path, *, verify: bool = True) -> "Bundle":
+    def read(cls, folder: Path, *, verify: bool = True, mapped: bool = False) -> "Bundle":
         """Open a bundle folder.
 
         Args:
             folder: The folder that training wrote, `RUN/bundle`.
             verify: Whether to check every file against its digest first.
+            mapped: Whether to map tables and weights; for folders that are never written to again.
 
         Raises:
             NotFoundError: If it is not a bundle folder.
@@ -71,14 +74,19 @@ class Bundle:
         manifest = read_manifest(folder, kind=KIND, format_number=FORMAT)
         if verify:
             check_files(folder, manifest)
-        domains = tuple(_read_domain(folder / name) for name in manifest["domains"])
+        domains = tuple(_read_domain(folder / name, mapped=mapped) for name in manifest["domains"])
         return cls(
-            folder, str(manifest["digest"]), str(manifest["dataset"]), manifest["network"], domains
+            folder,
+            str(manifest["digest"]),
+            str(manifest["dataset"]),
+            manifest["network"],
+            domains,
+            mapped,
         )
 
     def weights(self) -> dict[str, NDArray[Any]]:
         """Read the weights of every network, by the name they have in the module tree."""
-        return _read_arrays(self.folder / NETWORKS)
+        return read_arrays(self.folder / NETWORKS, mapped=self.mapped)
 
     def domain(self, name: str) -> DomainTables:
         """Return the tables of the domain of that name.
@@ -137,9 +145,9 @@ def _save(arrays: Mapping[str, NDArray[Any]], folder: Path, name: Path) -> None:
     save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, folder / name)
 
 
-def _read_domain(place: Path) -> DomainTables:
+def _read_domain(place: Path, *, mapped: bool) -> DomainTables:
     path = place / TABLES
-    arrays = _read_arrays(path)
+    arrays = read_arrays(path, mapped=mapped)
     vocabulary = Vocabulary.read(place)
     try:
         item_table, popularity = arrays["item_table"], arrays["popularity"]
@@ -152,15 +160,6 @@ def _read_domain(place: Path) -> DomainTables:
         )
     _check_finite(arrays, path)
     return DomainTables(place.name, vocabulary, item_table, popularity)
-
-
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    if not path.exists():
-        raise NotFoundError(f"{path} is missing")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise BadArtifactError(f"{path} cannot be read: {error}") from None
 
 
 def _check_finite(arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
