@@ -22,6 +22,7 @@ from rich.progress import (
 from model.errors import RecGuruError
 
 FAILURE = 1
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 _LINES_APART = 10  # per cent of the work between two plain progress lines
 
 
@@ -44,7 +45,7 @@ def run(app: typer.Typer) -> None:
     """
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     _keep_examples(app)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
         app(arguments)
     except Exception as error:  # noqa: BLE001  # the last place before the caller's terminal

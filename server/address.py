@@ -1,6 +1,7 @@
 """Where the server listens; light, so that a port that cannot be had is known within a second."""
 
 import socket
+from typing import Any
 
 from model.errors import BadSettingError
 
@@ -10,6 +11,15 @@ def spelled(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def resolved(host: str, port: int) -> tuple[Any, ...]:
+    """Resolve where to listen, as `socket.getaddrinfo` does; the first it gives.
+
+    Raises:
+        OSError: If the host is unknown.
+    """
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+
+
 def check_port(host: str, port: int) -> None:
     """Try a port with a plain socket, which says why it cannot be had; gRPC only logs it.
 
@@ -17,9 +27,7 @@ def check_port(host: str, port: int) -> None:
         BadSettingError: If it cannot be had.
     """
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, kind, protocol, _, place = resolved(host, port)
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(place)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,13 +14,17 @@ from model.console import make_app
 from model.files import write_bytes_atomically
 from model.settings import load_settings
 
+if TYPE_CHECKING:
+    from server.config import ServeSettings
+
 app = make_app("Serve a release over gRPC.")
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0913  # every flag is a parameter
+    *,
     releases: Annotated[
         Path | None, typer.Option(help="Release root: the folder that holds LATEST. Required.")
     ] = None,
@@ -30,6 +34,10 @@ def serve(
     port: Annotated[
         int | None,
         typer.Option(help="TCP port; 0 takes a free one.", show_default="50051", min=0, max=65535),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that share the port.", show_default="1", min=1, max=256),
     ] = None,
     device: Annotated[
         DeviceChoice | None,
@@ -51,26 +59,42 @@ def serve(
 
     \b
     Example:
-      recguru serve --releases releases --port 50051
+      recguru serve --releases releases --port 50051 --workers 2
     """  # noqa: D301  # the backspace keeps the lines of the example apart
     # Before numpy, torch and faiss are imported: each reads these once. Two runtimes with several
     # threads each would fight for the cores; more cores are used by more processes.
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-    from indexer.publish import latest
-    from server.address import check_port
     from server.config import ServeSettings
 
-    flags = {"releases": releases, "host": host, "port": port, "device": device}
+    flags = {
+        "releases": releases,
+        "host": host,
+        "port": port,
+        "workers": workers,
+        "device": device,
+    }
     settings = load_settings(ServeSettings, table="serve", config=config, flags=flags)
     if settings.releases is None:
         raise typer.BadParameter("name the release root", param_hint="--releases")
+    _serve(settings, settings.releases, port_file)
+
+
+def _serve(settings: "ServeSettings", releases: Path, port_file: Path | None) -> None:
+    from indexer.publish import latest
+    from server.address import check_port
+
     # What is commonly wrong is said before the seconds that the imports below take.
     check_port(settings.host, settings.port)
-    latest(settings.releases)
-    from server import run
-
+    latest(releases)
     with _told(port_file) as ready:
-        asyncio.run(run.serve(settings, ready=ready))
+        if settings.workers > 1:
+            from server.supervisor import supervise
+
+            asyncio.run(supervise(settings, ready=ready))
+        else:
+            from server import run
+
+            asyncio.run(run.serve(settings, ready=ready))
 
 
 @contextmanager

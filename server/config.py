@@ -72,6 +72,10 @@ class ServeSettings(Settings):
     port: Annotated[int, Field(ge=0, le=65535)] = 50051
     """TCP port; 0 takes a free one."""
 
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Server processes that share the port: one computes on one core. More than one are watched by
+    another process, which starts a new one where one dies."""
+
     device: DeviceChoice = "auto"
     """Where networks and indexes run; `auto` takes a GPU where there is one."""
 

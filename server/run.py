@@ -57,13 +57,20 @@ class Server:
     """The gRPC server over one release root; it starts once and stops once, in one event loop.
 
     The port opens first and health says NOT_SERVING, so that a taken port is known at once and
-    probes are answered while the release loads.
+    probes are answered while the release loads; a port that is shared opens last.
     """
 
-    def __init__(self, settings: ServeSettings) -> None:
+    def __init__(self, settings: ServeSettings, *, shared_port: bool = False) -> None:
+        """Make a server that does nothing yet.
+
+        Args:
+            settings: What to serve, and where.
+            shared_port: Whether other processes of ours listen on the port too.
+        """
         if settings.releases is None:
             raise BadSettingError("setting serve.releases: name the release root to serve")
         self._settings = settings
+        self._shared_port = shared_port
         self._drain = DrainInterceptor()
         self._health = Health()
         self.current = Current()
@@ -89,8 +96,12 @@ class Server:
             RecGuruError: If there is no release that can serve; the text says why.
         """
         torch.set_num_threads(1)
-        self._server = await self._open()
-        await self._watcher.start()
+        if self._shared_port:  # an open port takes its share of the calls, which others can answer
+            await self._watcher.start()
+            self._server = await self._open()
+        else:
+            self._server = await self._open()
+            await self._watcher.start()
         self._watching = asyncio.create_task(self._watcher.run())
         await self._health.ready()
         version = self.current.engine.version
@@ -117,11 +128,13 @@ class Server:
 
     async def _open(self) -> grpc.aio.Server:
         settings = self._settings
-        address.check_port(settings.host, settings.port)
+        if not self._shared_port:  # else whoever started us holds it
+            address.check_port(settings.host, settings.port)
         server = grpc.aio.server(
             interceptors=(StatusInterceptor(), self._drain),
             options=(
-                ("grpc.so_reuseport", 0),  # else a second server takes half of our calls, silently
+                # Unless it is meant, a second server would take half of our calls, silently.
+                ("grpc.so_reuseport", int(self._shared_port)),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
             ),
         )
@@ -138,12 +151,15 @@ class Server:
         return server
 
 
-async def serve(settings: ServeSettings, *, ready: Callable[[int], None]) -> None:
+async def serve(
+    settings: ServeSettings, *, ready: Callable[[int], None], shared_port: bool = False
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
     Args:
         settings: What to serve, and where.
         ready: Told the port once calls are answered.
+        shared_port: Whether other processes of ours listen on the port too.
 
     Raises:
         RecGuruError: If the server cannot start; the text says why.
@@ -151,7 +167,7 @@ async def serve(settings: ServeSettings, *, ready: Callable[[int], None]) -> Non
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    server = Server(settings)
+    server = Server(settings, shared_port=shared_port)
     starting = asyncio.create_task(server.start())
     stopping = asyncio.create_task(told.wait())
     try:

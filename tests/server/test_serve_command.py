@@ -1,52 +1,19 @@
 """`recguru serve` as a process: ready, signals, exit codes, one line for a failure."""
 
-import os
 import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 from recguru.v1 import recommender_pb2 as pb
 from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
+from tests.server.processes import CHECKOUT, EXIT_S, READY_S, failure, port_of, process
 from tests.server.running import WAIT_S, recommend
-
-CHECKOUT = Path(__file__).parents[2]
-READY_S = 60.0  # two cores may be busy with other tests; alone it takes about three seconds
-EXIT_S = 10.0
-
-
-def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "recguru_cli", "serve", *map(str, arguments)]
-
-
-@contextmanager
-def process(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """Run the command until the block is left."""
-    with subprocess.Popen(
-        command(*arguments), cwd=CHECKOUT, stderr=subprocess.PIPE, text=True
-    ) as running:
-        try:
-            yield running
-        finally:
-            if running.poll() is None:
-                running.kill()
-
-
-def port_of(running: subprocess.Popen[str], port_file: Path) -> int:
-    """Wait until the server tells its port."""
-    deadline_s = time.monotonic() + READY_S
-    while not port_file.exists():
-        assert running.poll() is None, running.stderr and running.stderr.read()
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
-    return int(port_file.read_text())
 
 
 def test_it_says_where_it_serves_what_and_leaves_on_ctrl_c(releases: Path, tmp_path: Path) -> None:
@@ -100,19 +67,6 @@ def test_sigterm_answers_what_is_in_flight_and_exits_within_ten_seconds(
     assert running.returncode == 0, logged
     assert took_s < EXIT_S
     assert [len(answer.responses) for answer in answers] == [256] * 6
-
-
-def failure(*arguments: str | Path, **environment: str) -> tuple[int, str]:
-    done = subprocess.run(
-        command(*arguments),
-        cwd=CHECKOUT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=READY_S,
-        check=False,
-    )
-    return done.returncode, done.stderr
 
 
 def test_a_taken_port_is_one_line_and_exit_code_1(releases: Path) -> None:

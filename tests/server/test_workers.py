@@ -1,0 +1,125 @@
+"""Several server processes on one port: who answers, who replaces the dead, who is left behind."""
+
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
+from recguru.v1 import recommender_pb2 as pb
+from recguru.v1 import recommender_pb2_grpc as pb_grpc
+
+from tests.server.processes import EXIT_S, READY_S, failure, port_of, process
+from tests.server.running import WAIT_S, recommend
+
+QUESTION = recommend("films", {"films": ["f0001", "f0002", "f0003"]})
+
+
+def until(holds: Callable[[], bool], limit_s: float = READY_S) -> None:
+    deadline_s = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def ask(port: int) -> pb.RecommendResponse:
+    """Ask over a connection of its own, which the kernel gives to one of the workers."""
+    with grpc.insecure_channel(
+        f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
+    ) as channel:
+        stub = pb_grpc.RecommenderStub(channel)
+        return stub.Recommend(QUESTION, timeout=WAIT_S, wait_for_ready=True)
+
+
+def connections(worker: psutil.Process) -> int:
+    return sum(each.status == psutil.CONN_ESTABLISHED for each in worker.net_connections("tcp"))
+
+
+def test_workers_share_the_calls_and_the_dead_are_replaced(releases: Path, tmp_path: Path) -> None:
+    port_file = tmp_path / "port"
+    options = ("--port", "0", "--port-file", port_file, "--device", "cpu", "--workers", "2")
+    with process("--releases", releases, *options) as running:
+        port = port_of(running, port_file)
+        supervisor = psutil.Process(running.pid)
+        before = supervisor.children()
+        assert len(before) == 2
+        channels = [
+            grpc.insecure_channel(
+                f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
+            )
+            for _ in range(24)
+        ]
+        answers = [
+            pb_grpc.RecommenderStub(channel).Recommend(QUESTION, timeout=WAIT_S)
+            for channel in channels
+        ]
+        shares = [connections(worker) for worker in before]
+        for channel in channels:
+            channel.close()
+        assert sum(shares) == 24
+        assert min(shares) > 0
+        assert len({answer.SerializeToString() for answer in answers}) == 1
+
+        before[0].kill()
+        until(lambda: not before[0].is_running() and len(supervisor.children()) == 2)
+        successor = next(each for each in supervisor.children() if each not in before)
+        assert ask(port) == answers[0]
+        until(lambda: any(each.laddr.port == port for each in successor.net_connections("tcp")))
+        assert all(ask(port) == answers[0] for _ in range(12))
+
+        workers = supervisor.children()
+        running.send_signal(signal.SIGTERM)
+        _, logged = running.communicate(timeout=EXIT_S)
+    assert running.returncode == 0, logged
+    assert f"process {before[0].pid} was ended by SIGKILL; another starts in 0.5 s" in logged
+    assert f"2 workers serve on 127.0.0.1:{port}" in logged
+    assert not any(worker.is_running() for worker in workers)
+    assert not port_file.exists()
+
+
+def test_workers_do_not_outlive_their_supervisor(releases: Path, tmp_path: Path) -> None:
+    port_file = tmp_path / "port"
+    options = ("--port", "0", "--port-file", port_file, "--device", "cpu", "--workers", "2")
+    with process("--releases", releases, *options) as running:
+        port_of(running, port_file)
+        workers = psutil.Process(running.pid).children()
+        running.kill()
+        running.wait()
+        until(lambda: not any(worker.is_running() for worker in workers), EXIT_S)
+
+
+def test_what_keeps_workers_from_starting_is_said_once(releases: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "releases"
+    version = (releases / "LATEST").read_text(encoding="utf-8").strip()
+    for path in (releases / version).rglob("*"):
+        if path.is_file():
+            place = damaged / path.relative_to(releases)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(path.read_bytes())
+    (damaged / "LATEST").write_text(version, encoding="utf-8")
+    index = damaged / version / "index" / "films.faiss"
+    index.write_bytes(index.read_bytes()[:-1])
+
+    code, said = failure("--releases", damaged, "--port", "0", "--workers", "2")
+
+    assert code == 1
+    assert said.count("error: ") == 1
+    assert said.endswith(f"error: {index} is damaged: its SHA-256 is not the manifest's\n")
+
+
+def test_workers_do_not_take_a_port_that_a_server_of_others_shares(releases: Path) -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        code, said = failure("--releases", releases, "--port", str(port), "--workers", "2")
+
+    assert code == 1
+    assert said == (
+        f"error: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        "choose another --host or --port\n"
+    )
