@@ -61,13 +61,15 @@ def write_index(index: FaissIndex, path: Path) -> None:
 
 
 def read_index(path: Path) -> FaissIndex:
-    """Read an index from a file. FAISS files hold no checksum: check the file's digest first.
+    """Open an index in a file; FAISS files hold no checksum: check the file's digest first.
+
+    The file is mapped, so that processes share its pages: nobody may write to it from then on.
 
     Raises:
         BadArtifactError: If there is no such file or FAISS cannot make an index of it.
     """
     try:
-        return faiss.read_index(str(path))
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except (RuntimeError, MemoryError) as error:
         raise BadArtifactError(f"{path} cannot be read: {_reason(error)}") from None
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from indexer.release import Release
 from indexer.search import DomainIndex, Found, Query
@@ -39,9 +38,6 @@ from server.messages import (
 Q = TypeVar("Q", RecommendQuestion, SearchQuestion)
 P = TypeVar("P")
 A = TypeVar("A")
-
-Ids = NDArray[np.object_]
-"""(V + 1,): the item id of each row, None for padding."""
 
 _PROBE_ITEMS = 3
 _NOTHING: Rows = np.empty(0, np.int32)
@@ -88,11 +84,6 @@ class Engine:
     def __init__(self, release: Release, inference: Inference) -> None:
         self._inference = inference
         self._indexes = release.indexes
-        # One list a domain: looking an id up in the vocabulary's text costs twenty times as much.
-        self._ids: dict[str, Ids] = {
-            name: np.array([None, *index.vocabulary.ids], dtype=object)
-            for name, index in release.indexes.items()
-        }
         self.info = _describe(release, inference)
         self.version = self.info.version
 
@@ -162,7 +153,7 @@ class Engine:
         Raises:
             BadArtifactError: If an answer is not what it must be.
         """
-        items = {name: ids[1 : 1 + _PROBE_ITEMS].tolist() for name, ids in self._ids.items()}
+        items = {name: index.vocabulary.ids[:_PROBE_ITEMS] for name, index in self._indexes.items()}
         crossed = Basis.CROSS_DOMAIN if self._inference.reads_others else Basis.POPULARITY
         for domain in items:
             elsewhere = {name: ids for name, ids in items.items() if name != domain}
@@ -210,10 +201,8 @@ class Engine:
     def _task(self, question: RecommendQuestion) -> _Task:
         index = self._index(question.domain)
         known = self._known(question.histories)
-        more = _NOTHING
-        if question.exclude_history:
-            sent = question.histories.get(question.domain, ())
-            more = index.vocabulary.rows(sent)
+        read = known.rows.get(question.domain, _NOTHING)
+        more = read if question.exclude_history else _NOTHING
         return _Task(question, known, _pick(index, question.choice, more))
 
     def _recommend(self, domain: str, tasks: Sequence[_Task]) -> list[Recommendation]:
@@ -294,12 +283,13 @@ class Engine:
             known = found[found > 0]
             unknown += len(found) - len(known)
             if len(known):
-                rows[domain] = known[-self.info.max_history :]
+                rows[domain] = known
         return _Known(rows, unknown)
 
     def _ranking(self, domain: str, found: Found) -> Ranking:
         return Ranking(
-            item_ids=self._ids[domain][found.rows].tolist(), scores=found.scores.tolist()
+            item_ids=self._index(domain).vocabulary.ids.take(found.rows - 1),
+            scores=found.scores.tolist(),
         )
 
 

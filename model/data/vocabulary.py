@@ -8,7 +8,7 @@ of strings is two arrays: the UTF-8 text of all of them end to end, and where ea
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NewType, overload
+from typing import Any, NewType, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,14 +51,14 @@ class StringTable(Sequence[str]):
         """
         try:
             text = np.load(f"{stem}.text.npy", mmap_mode="r", allow_pickle=False)
-            ends = np.load(f"{stem}.ends.npy", allow_pickle=False)
+            ends = np.load(f"{stem}.ends.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise BadArtifactError(f"string table {stem} cannot be read: {error}") from None
         fits = text.dtype == np.uint8 and ends.dtype == np.int64 and text.ndim == ends.ndim == 1
         fits = fits and (ends[-1] if len(ends) else 0) == len(text)
         if not fits or (np.diff(ends, prepend=0) < 0).any():
             raise BadArtifactError(f"string table {stem} is damaged: ends and text do not fit")
-        return cls(text, ends)
+        return cls(np.asarray(text), np.asarray(ends))  # `np.memmap` itself is slow to take from
 
     def write(self, stem: Path) -> None:
         """Write the table as `<stem>.text.npy` and `<stem>.ends.npy`."""
@@ -79,6 +79,15 @@ class StringTable(Sequence[str]):
         start = int(self._ends[index - 1]) if index else 0
         return bytes(self._text[start : int(self._ends[index])]).decode()
 
+    def take(self, places: NDArray[np.integer[Any]]) -> list[str]:
+        """Return the strings at some places, each from 0 to `len(self) - 1`."""
+        starts = np.where(places > 0, self._ends[places - 1], 0).tolist() if len(self) else []
+        text = self._text.data
+        return [
+            str(text[start:end], "utf-8")
+            for start, end in zip(starts, self._ends[places].tolist(), strict=True)
+        ]
+
     def __iter__(self) -> Iterator[str]:
         for first in range(0, len(self), _CHUNK):
             ends = self._ends[first : first + _CHUNK]
@@ -96,7 +105,11 @@ class Vocabulary:
     def __init__(self, ids: StringTable, titles: StringTable | None = None) -> None:
         self.ids = ids
         self.titles = titles
-        self._rows: dict[str, int] = {item_id: row for row, item_id in enumerate(ids, start=1)}
+        # Ids by their hashes: a tenth of what a dictionary of strings takes, and a million items
+        # are looked up in by each of several processes.
+        hashes = np.fromiter(map(hash, ids), np.int64, len(ids))
+        self._by_hash = np.argsort(hashes, kind="stable").astype(np.int32)  # places of ids
+        self._hashes = hashes[self._by_hash]
 
     @classmethod
     def read(cls, folder: Path) -> "Vocabulary":
@@ -112,11 +125,11 @@ class Vocabulary:
             if len(titles) != len(ids):
                 raise BadArtifactError(f"{folder}: {len(titles)} titles for {len(ids)} items")
         try:
+            ascending = all(before < after for before, after in pairwise(ids))
             vocabulary = cls(ids, titles)
         except UnicodeDecodeError:
             raise BadArtifactError(f"{folder}: an item id is not UTF-8") from None
-        once = len(vocabulary._rows) == len(ids)
-        if not once or not all(before < after for before, after in pairwise(vocabulary._rows)):
+        if not ascending:
             raise BadArtifactError(f"{folder}: the item ids are not in ascending order, each once")
         return vocabulary
 
@@ -131,12 +144,32 @@ class Vocabulary:
         return len(self.ids)
 
     def __contains__(self, item_id: str) -> bool:
-        return item_id in self._rows
+        return bool(self.rows([item_id])[0])
 
     def rows(self, item_ids: Iterable[str]) -> Rows:
         """Return the row of each id in its order, 0 for an id that is unknown."""
-        lookup = self._rows.get
-        return np.fromiter((lookup(item_id, PADDING) for item_id in item_ids), np.int32)
+        asked = list(item_ids)
+        rows = np.zeros(len(asked), np.int32)
+        if not asked or not len(self):
+            return rows
+        hashes = np.fromiter(map(hash, asked), np.int64, len(asked))
+        found = self._hashes.searchsorted(hashes)
+        alike = np.flatnonzero(self._hashes.take(found, mode="clip") == hashes)
+        places = self._by_hash[found[alike]]
+        for at, place, known in zip(
+            alike.tolist(), places.tolist(), self.ids.take(places), strict=True
+        ):
+            same = known == asked[at]
+            rows[at] = place + 1 if same else self._row_among(asked[at], int(hashes[at]))
+        return rows
+
+    def _row_among(self, item_id: str, hashed: int) -> int:
+        """Look through all ids of one hash, of which the first is another."""
+        first, last = (self._hashes.searchsorted(hashed, side) for side in ("left", "right"))
+        for place in self._by_hash[first:last].tolist():
+            if self.ids[place] == item_id:
+                return int(place) + 1
+        return PADDING
 
     def item_id(self, row: int) -> ItemId:
         """Return the id of a row from 1 to `len(self)`."""
