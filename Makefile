@@ -7,10 +7,11 @@ BUF_VERSION := 1.75.0
 FAISS ?= cpu
 INSTALLED := .venv/.installed-$(FAISS)
 DATA ?=
+DATASET ?=
 DEMO ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install proto proto-check buf format lint types test test-slow test-gpu check demo clean
+.PHONY: help install proto proto-check buf format lint types test test-slow test-gpu check demo bench-serve clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +64,10 @@ test-gpu: install ## tests that need a CUDA device
 	$(PY) -m pytest -m gpu
 
 check: proto-check lint types test ## everything a change must pass
+
+bench-serve: install ## how fast the server is, on DATASET=FOLDER and on 1.46 M made-up items
+	$(if $(DATASET),$(PY) -m benchmarks.serving --data $(DATASET))
+	$(PY) -m benchmarks.serving --items 1460000
 
 demo: install ## the whole way, from logs to answers; DATA=FOLDER runs it on real data
 	$(PY) -m benchmarks.demo --out $(DEMO) $(if $(DATA),--data $(DATA))
