@@ -50,6 +50,11 @@ class LostProcessError(TrainingError):
 class OverloadedError(RecGuruError):
     """The server holds as many requests as it may."""
 
+    def __init__(self, text: str, *, retry_s: float | None = None) -> None:
+        """Say what is full, and after how many seconds it is worth trying again, if known."""
+        super().__init__(text)
+        self.retry_s = retry_s
+
 
 class NotReadyError(RecGuruError):
     """No release is loaded yet, or the server is draining."""

@@ -20,12 +20,16 @@ from model.errors import OverloadedError
 T = TypeVar("T")
 R = TypeVar("R")
 
+_NEWEST = 0.3
+"""How much the newest pass counts in the running mean of seconds an item."""
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Waiter(Generic[T, R]):
     item: T
     reply: asyncio.Future[R]
     until_s: float
+    since_s: float
 
 
 class Batcher(Generic[T, R]):
@@ -43,6 +47,7 @@ class Batcher(Generic[T, R]):
         executor: Executor,
         max_items: int,
         max_pending: int,
+        max_wait_s: float = math.inf,
     ) -> None:
         """Make a batcher with nothing waiting.
 
@@ -51,11 +56,14 @@ class Batcher(Generic[T, R]):
             executor: Has one thread, and no owner but ours may close it while calls wait.
             max_items: Items in one batch.
             max_pending: Items waiting; the next one is refused rather than queued.
+            max_wait_s: Longest wait to let anyone in for, in seconds.
         """
         self._forward = forward
         self._executor = executor
         self._max_items = max_items
         self._max_pending = max_pending
+        self._max_wait_s = max_wait_s
+        self._item_s = 0.0
         self._lock = threading.Lock()
         self._waiting: OrderedDict[_Waiter[T, R], None] = OrderedDict()
         self._scheduled = False
@@ -73,11 +81,11 @@ class Batcher(Generic[T, R]):
             until_s: When nobody wants the answer any more, on the clock of `time.monotonic`.
 
         Raises:
-            OverloadedError: If `max_pending` items already wait.
+            OverloadedError: If `max_pending` items already wait, or they will take too long.
             asyncio.CancelledError: If `until_s` had passed when its turn came.
         """
         reply: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(item, reply, until_s)
+        waiter = _Waiter(item, reply, until_s, time.monotonic())
         self._admit(waiter)
         try:
             return await reply
@@ -89,20 +97,42 @@ class Batcher(Generic[T, R]):
 
     def _admit(self, waiter: _Waiter[T, R]) -> None:
         with self._lock:
+            wait_s = self._expected_wait_s(waiter.since_s)
             if len(self._waiting) >= self._max_pending:
                 raise OverloadedError(
-                    f"the server is busy: {self._max_pending} calls already wait; try again later"
+                    f"the server is busy: {self._max_pending} calls already wait; try again later",
+                    retry_s=wait_s,
+                )
+            if wait_s > self._max_wait_s:
+                raise OverloadedError(
+                    f"the server is busy: a call would wait some {1000 * wait_s:.0f} ms, at most "
+                    f"{1000 * self._max_wait_s:.0f} are allowed; try again later",
+                    retry_s=wait_s,
                 )
             if not self._scheduled:
                 self._executor.submit(self._pass)
                 self._scheduled = True
             self._waiting[waiter] = None
 
+    def _expected_wait_s(self, now_s: float) -> float:
+        """Judge how long a newcomer would wait: what waits at its usual speed, or worse.
+
+        The first in the queue may have waited longer than that, where the thread is slower than
+        usual or has other queues to see to.
+        """
+        if not self._waiting:
+            return 0.0
+        first = next(iter(self._waiting))
+        return max(len(self._waiting) * self._item_s, now_s - first.since_s)
+
     def _pass(self) -> None:
         """Compute one batch; runs on the compute thread."""
         try:
             if batch := self._take():
+                begun_s = time.monotonic()
                 outcomes = self._outcomes([waiter.item for waiter in batch])
+                item_s = (time.monotonic() - begun_s) / len(batch)
+                self._item_s += (_NEWEST if self._item_s else 1) * (item_s - self._item_s)
                 batch[0].reply.get_loop().call_soon_threadsafe(_answer, batch, outcomes)
         finally:
             with self._lock:

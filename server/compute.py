@@ -44,24 +44,28 @@ class Compute:
             executor=self._executor,
             max_items=limits.max_users,
             max_pending=limits.max_pending,
+            max_wait_s=limits.max_wait_ms / 1000,
         )
         self._search: Batcher[SearchQuestion, SearchResult] = Batcher(
             self._search_gathered,
             executor=self._executor,
             max_items=limits.max_users,
             max_pending=limits.max_pending,
+            max_wait_s=limits.max_wait_ms / 1000,
         )
         self._recommend_passes: RecommendPasses = Batcher(
             _recommend_each,
             executor=self._executor,
             max_items=1,
             max_pending=limits.max_pending_passes,
+            max_wait_s=limits.max_pass_wait_ms / 1000,
         )
         self._encode_passes: EncodePasses = Batcher(
             _encode_each,
             executor=self._executor,
             max_items=1,
             max_pending=limits.max_pending_passes,
+            max_wait_s=limits.max_pass_wait_ms / 1000,
         )
 
     async def recommend(self, question: RecommendQuestion, *, until_s: float) -> Recommendation:

@@ -50,6 +50,10 @@ class QueueLimits(Settings):
     """Single calls of one kind that wait: about a second of work; whoever comes later is better
     off asking elsewhere."""
 
+    max_wait_ms: Annotated[float, Field(gt=0, le=60_000)] = 500.0
+    """Longest wait of a single call, judged when it comes: twenty times what half a load makes
+    anyone wait, so the server is far beyond what it can do, and another may not be."""
+
     max_pass_users: Annotated[int, Field(ge=1, le=4096)] = 256
     """Users of a batch call in one forward pass. Between two passes single calls have their turn,
     so this bounds how long a batch holds them up. Batches up to this size are computed as one pass
@@ -58,6 +62,9 @@ class QueueLimits(Settings):
     max_pending_passes: Annotated[int, Field(ge=1)] = 16
     """Batch calls of one kind that wait: each may hold as much as `max_message_bytes` several times
     over."""
+
+    max_pass_wait_ms: Annotated[float, Field(gt=0, le=600_000)] = 5000.0
+    """The same of a batch call: jobs are patient, and each pass takes tens of milliseconds."""
 
 
 class ServeSettings(Settings):

@@ -18,6 +18,8 @@ from model.errors import (
 
 log = logging.getLogger(__name__)
 
+RETRY_AFTER_MS = "grpc-retry-pushback-ms"
+
 _CODES: dict[type[RecGuruError], grpc.StatusCode] = {
     InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
     NotFoundError: grpc.StatusCode.NOT_FOUND,
@@ -96,9 +98,16 @@ async def abort_with(context: Context, error: Exception, *, method: str) -> NoRe
     """End the call with the status `error` stands for; say nothing of what we did not foresee."""
     for kind in type(error).__mro__:
         if code := _CODES.get(kind):
-            await context.abort(code, str(error))
+            await context.abort(code, str(error), _hints(error))
     log.error("unforeseen failure method=%s", method, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server log")
+
+
+def _hints(error: Exception) -> tuple[tuple[str, str], ...]:
+    """Say in the trailing metadata when to try again, the way gRPC's own retries understand."""
+    if isinstance(error, OverloadedError) and error.retry_s is not None:
+        return ((RETRY_AFTER_MS, str(max(1, round(1000 * error.retry_s)))),)
+    return ()
 
 
 class _Undecodable:

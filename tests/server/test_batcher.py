@@ -156,6 +156,46 @@ async def test_one_more_than_may_wait_is_refused_at_once(make: Make, forward: Fo
     assert await asyncio.wait_for(asyncio.gather(*callers), WAIT_S) == [10, 20]
 
 
+async def test_who_would_wait_too_long_is_refused_and_told_how_long(
+    pool: ThreadPoolExecutor, forward: Forward
+) -> None:
+    batcher = Batcher(forward, executor=pool, max_items=8, max_pending=8, max_wait_s=0.05)
+    forward.hold(0)
+    first = asyncio.create_task(batcher.submit(1))
+    await forward.has_begun(0)
+    second = asyncio.create_task(batcher.submit(2))
+    await asyncio.sleep(0.1)  # the first in the queue has waited longer than is allowed
+    with pytest.raises(OverloadedError, match=r"would wait some \d+ ms, at most 50 are") as caught:
+        await batcher.submit(3)
+    assert caught.value.retry_s is not None
+    assert caught.value.retry_s >= 0.1
+    forward.held[0].set()
+    assert [await first, await second] == [10, 20]
+    assert await batcher.submit(3) == 30
+
+
+async def test_a_newcomer_is_judged_by_how_long_the_last_passes_took(
+    pool: ThreadPoolExecutor, forward: Forward
+) -> None:
+    batcher = Batcher(forward, executor=pool, max_items=1, max_pending=8, max_wait_s=0.8)
+    forward.hold(0)
+    slow = asyncio.create_task(batcher.submit(0))
+    await forward.has_begun(0)
+    await asyncio.sleep(0.3)
+    forward.held[0].set()
+    assert await slow == 0
+    forward.hold(1)
+    callers = [asyncio.create_task(batcher.submit(1))]
+    await forward.has_begun(1)
+    callers += [asyncio.create_task(batcher.submit(item)) for item in (2, 3, 4)]
+    await waiting(batcher, 3)
+    with pytest.raises(OverloadedError) as caught:
+        await batcher.submit(5)  # after three that take 0.3 s each
+    assert caught.value.retry_s == pytest.approx(0.9, rel=0.3)
+    forward.held[1].set()
+    assert await asyncio.wait_for(asyncio.gather(*callers), WAIT_S) == [10, 20, 30, 40]
+
+
 async def test_an_error_of_one_item_reaches_its_caller_alone(pool: ThreadPoolExecutor) -> None:
     def forward(items: Sequence[int]) -> list[int | Exception]:
         return [NotFoundError("no 13") if item == 13 else item for item in items]

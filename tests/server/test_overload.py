@@ -37,6 +37,22 @@ async def test_a_call_over_the_limit_is_refused_at_once_and_those_waiting_are_an
     assert all(len(answer.items) == 10 for answer in answers)
 
 
+async def test_who_would_wait_too_long_is_told_when_to_try_again(releases: Path) -> None:
+    async with serving(releases, queue={"max_wait_ms": 100}) as running:
+        with running.stalled():
+            waiting = asyncio.ensure_future(running.stub.Recommend(REQUEST))
+            await running.queued(1)
+            await asyncio.sleep(0.2)
+            with pytest.raises(grpc.aio.AioRpcError) as refusal:
+                await running.stub.Recommend(REQUEST, timeout=WAIT_S)
+        await asyncio.wait_for(waiting, WAIT_S)
+        await running.stub.Recommend(REQUEST, timeout=WAIT_S)
+
+    assert refusal.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    hints = {entry[0]: entry[1] for entry in refusal.value.trailing_metadata()}  # type: ignore[index]  # pairs
+    assert 200 <= int(hints["grpc-retry-pushback-ms"]) < 1000 * WAIT_S
+
+
 async def test_callers_that_hang_up_leave_the_queue_and_the_others_are_answered(
     releases: Path,
 ) -> None:
