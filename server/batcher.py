@@ -20,6 +20,9 @@ from model.errors import OverloadedError
 T = TypeVar("T")
 R = TypeVar("R")
 
+OnPass = Callable[[Sequence[float], float, int], None]
+"""Told of each pass: how long its items had waited, how long it took, how many still wait."""
+
 _NEWEST = 0.3
 """How much the newest pass counts in the running mean of seconds an item."""
 
@@ -48,6 +51,7 @@ class Batcher(Generic[T, R]):
         max_items: int,
         max_pending: int,
         max_wait_s: float = math.inf,
+        on_pass: OnPass | None = None,
     ) -> None:
         """Make a batcher with nothing waiting.
 
@@ -57,12 +61,14 @@ class Batcher(Generic[T, R]):
             max_items: Items in one batch.
             max_pending: Items waiting; the next one is refused rather than queued.
             max_wait_s: Longest wait to let anyone in for, in seconds.
+            on_pass: Told of each pass, on the executor.
         """
         self._forward = forward
         self._executor = executor
         self._max_items = max_items
         self._max_pending = max_pending
         self._max_wait_s = max_wait_s
+        self._on_pass = on_pass
         self._item_s = 0.0
         self._lock = threading.Lock()
         self._waiting: OrderedDict[_Waiter[T, R], None] = OrderedDict()
@@ -129,11 +135,15 @@ class Batcher(Generic[T, R]):
         """Compute one batch; runs on the compute thread."""
         try:
             if batch := self._take():
-                begun_s = time.monotonic()
+                begun_s, waiting = time.monotonic(), self.pending
                 outcomes = self._outcomes([waiter.item for waiter in batch])
-                item_s = (time.monotonic() - begun_s) / len(batch)
-                self._item_s += (_NEWEST if self._item_s else 1) * (item_s - self._item_s)
                 batch[0].reply.get_loop().call_soon_threadsafe(_answer, batch, outcomes)
+                took_s = time.monotonic() - begun_s
+                item_s = took_s / len(batch)
+                self._item_s += (_NEWEST if self._item_s else 1) * (item_s - self._item_s)
+                if self._on_pass is not None:
+                    waits_s = [begun_s - each.since_s for each in batch]
+                    self._on_pass(waits_s, took_s, waiting)
         finally:
             with self._lock:
                 self._scheduled = False

@@ -39,6 +39,10 @@ def serve(  # noqa: PLR0913  # every flag is a parameter
         int | None,
         typer.Option(help="Processes that share the port.", show_default="1", min=1, max=256),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(help="TCP port of GET /metrics.", show_default="none", min=0, max=65535),
+    ] = None,
     device: Annotated[
         DeviceChoice | None,
         typer.Option(help="Where networks and indexes run.", show_default="auto"),
@@ -71,6 +75,7 @@ def serve(  # noqa: PLR0913  # every flag is a parameter
         "host": host,
         "port": port,
         "workers": workers,
+        "metrics_port": metrics_port,
         "device": device,
     }
     settings = load_settings(ServeSettings, table="serve", config=config, flags=flags)

@@ -4,8 +4,9 @@ Each kind of work has its own bounded queue; the queues take turns, one pass eac
 would only fight the first for its core: more cores are used by more processes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from model.errors import RecGuruError
 from server.batcher import Batcher
@@ -19,7 +20,11 @@ from server.messages import (
     SearchQuestion,
     SearchResult,
 )
+from server.metrics import Metrics
 from server.releases import Current
+
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 Recommended = list[Recommendation | RecGuruError]
 RecommendPasses = Batcher[tuple[Engine, Sequence[RecommendQuestion]], Recommended]
@@ -35,38 +40,38 @@ class Compute:
     is dropped.
     """
 
-    def __init__(self, current: Current, limits: QueueLimits) -> None:
+    def __init__(self, current: Current, limits: QueueLimits, metrics: Metrics) -> None:
         self._current = current
         self._max_pass_users = limits.max_pass_users
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="compute")
-        self._recommend: Batcher[RecommendQuestion, Recommendation] = Batcher(
-            self._recommend_gathered,
-            executor=self._executor,
-            max_items=limits.max_users,
-            max_pending=limits.max_pending,
-            max_wait_s=limits.max_wait_ms / 1000,
+        self._executor = executor = ThreadPoolExecutor(1, thread_name_prefix="compute")
+
+        def queue(
+            name: str, forward: Callable[[Sequence[Q]], Sequence[A | Exception]], *, passes: bool
+        ) -> Batcher[Q, A]:
+            """Make a queue of single questions, or of parts of batch calls, a pass each."""
+
+            def on_pass(waits_s: Sequence[float], seconds: float, waiting: int) -> None:
+                metrics.pass_ended(name, waits_s, seconds, waiting=waiting)
+
+            return Batcher(
+                forward,
+                executor=executor,
+                max_items=1 if passes else limits.max_users,
+                max_pending=limits.max_pending_passes if passes else limits.max_pending,
+                max_wait_s=(limits.max_pass_wait_ms if passes else limits.max_wait_ms) / 1000,
+                on_pass=on_pass,
+            )
+
+        self._recommend: Batcher[RecommendQuestion, Recommendation] = queue(
+            "recommend", self._recommend_gathered, passes=False
         )
-        self._search: Batcher[SearchQuestion, SearchResult] = Batcher(
-            self._search_gathered,
-            executor=self._executor,
-            max_items=limits.max_users,
-            max_pending=limits.max_pending,
-            max_wait_s=limits.max_wait_ms / 1000,
+        self._search: Batcher[SearchQuestion, SearchResult] = queue(
+            "search", self._search_gathered, passes=False
         )
-        self._recommend_passes: RecommendPasses = Batcher(
-            _recommend_each,
-            executor=self._executor,
-            max_items=1,
-            max_pending=limits.max_pending_passes,
-            max_wait_s=limits.max_pass_wait_ms / 1000,
+        self._recommend_passes: RecommendPasses = queue(
+            "batch_recommend", _recommend_each, passes=True
         )
-        self._encode_passes: EncodePasses = Batcher(
-            _encode_each,
-            executor=self._executor,
-            max_items=1,
-            max_pending=limits.max_pending_passes,
-            max_wait_s=limits.max_pass_wait_ms / 1000,
-        )
+        self._encode_passes: EncodePasses = queue("encode", _encode_each, passes=True)
 
     async def recommend(self, question: RecommendQuestion, *, until_s: float) -> Recommendation:
         """Answer one question, in one pass with others that wait.

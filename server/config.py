@@ -79,6 +79,9 @@ class ServeSettings(Settings):
     port: Annotated[int, Field(ge=0, le=65535)] = 50051
     """TCP port; 0 takes a free one."""
 
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """TCP port of `GET /metrics`, on the same address; 0 takes a free one, none answers nowhere."""
+
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Server processes that share the port: one computes on one core. More than one are watched by
     another process, which starts a new one where one dies."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeAlias, cast
 
@@ -15,6 +16,7 @@ from model.errors import (
     OverloadedError,
     RecGuruError,
 )
+from server.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,8 @@ Find: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]
 class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # see Handler
     """Turns what a handler raises into a status, and bytes that are no message into a refusal."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._guarded: dict[str, Handler] = {}
 
     async def intercept_service(  # type: ignore[override]  # an unknown method has no handler
@@ -51,7 +54,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
         handler = await continuation(handler_call_details)
         if handler is None or handler.request_streaming or handler.response_streaming:
             return handler
-        self._guarded[method] = _guarded(handler, method)
+        self._guarded[method] = _guarded(handler, method, self._metrics)
         return self._guarded[method]
 
 
@@ -96,11 +99,19 @@ class DrainInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  #
 
 async def abort_with(context: Context, error: Exception, *, method: str) -> NoReturn:
     """End the call with the status `error` stands for; say nothing of what we did not foresee."""
+    code = code_of(error)
+    if code is not grpc.StatusCode.INTERNAL:
+        await context.abort(code, str(error), _hints(error))
+    log.error("unforeseen failure method=%s", method, exc_info=error)
+    await context.abort(code, "internal error; see the server log")
+
+
+def code_of(error: Exception) -> grpc.StatusCode:
+    """Give the status that a failure stands for; INTERNAL for what we did not foresee."""
     for kind in type(error).__mro__:
         if code := _CODES.get(kind):
-            await context.abort(code, str(error), _hints(error))
-    log.error("unforeseen failure method=%s", method, exc_info=error)
-    await context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server log")
+            return code
+    return grpc.StatusCode.INTERNAL
 
 
 def _hints(error: Exception) -> tuple[tuple[str, str], ...]:
@@ -114,21 +125,31 @@ class _Undecodable:
     """Stands for a request whose bytes are no message."""
 
 
-def _guarded(handler: Handler, method: str) -> Handler:
+def _guarded(handler: Handler, method: str, metrics: Metrics) -> Handler:
+    name = method.rpartition("/")[2]
     behaviour = cast("Behaviour", handler.unary_unary)
     deserialize = cast("Callable[[bytes], Message]", handler.request_deserializer)
 
     async def answer(request: Message, context: Context) -> Message:
+        begun_s = time.perf_counter()
+        status = "CANCELLED"  # what is left where the caller hangs up
         try:
             if isinstance(request, _Undecodable):
                 raise InvalidInputError(  # noqa: TRY301  # one place makes statuses
                     "the request is no valid message of this call; text must be UTF-8"
                 )
-            return await behaviour(request, context)
-        except grpc.aio.AbortError:
+            reply = await behaviour(request, context)
+            status = "OK"
+        except asyncio.CancelledError:
+            if (context.time_remaining() or 1) <= 0:
+                status = "DEADLINE_EXCEEDED"
             raise
         except Exception as error:  # noqa: BLE001  # the last place before the caller
+            status = code_of(error).name
             await abort_with(context, error, method=method)
+        finally:
+            metrics.call_ended(name, status, time.perf_counter() - begun_s)
+        return reply
 
     def decode(packed: bytes) -> Message:
         try:

@@ -9,6 +9,7 @@ from indexer.release import latest
 from indexer.spec import DeviceChoice
 from model.errors import NotReadyError, RecGuruError
 from server.engine import Engine
+from server.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class ReleaseWatcher:
         device: DeviceChoice,
         poll_s: float,
         executor: Executor,
+        metrics: Metrics,
     ) -> None:
         """Make a watcher that has seen nothing yet.
 
@@ -62,12 +64,14 @@ class ReleaseWatcher:
             device: `auto`, `cpu` or `cuda`.
             poll_s: Seconds between two looks.
             executor: One thread for reading the disk, apart from the compute thread.
+            metrics: Told what was taken up and what was refused.
         """
         self._root = root
         self._current = current
         self._device = device
         self._poll_s = poll_s
         self._executor = executor
+        self._metrics = metrics
         self._seen: object = None
         self._served: object = None
 
@@ -78,7 +82,9 @@ class ReleaseWatcher:
             RecGuruError: If there is none that can serve; the text says why.
         """
         loop = asyncio.get_running_loop()
-        self._current.swap(await loop.run_in_executor(self._executor, self._load))
+        engine = await loop.run_in_executor(self._executor, self._load)
+        self._current.swap(engine)
+        self._metrics.release_loaded(engine.version)
 
     async def run(self) -> None:
         """Look again and again until cancelled."""
@@ -93,12 +99,15 @@ class ReleaseWatcher:
         try:
             engine = await loop.run_in_executor(self._executor, self._load_if_changed)
         except RecGuruError as error:
+            self._metrics.release_refused()
             log.warning("release refused, still serving release=%s reason: %s", serving, error)
         except Exception:
+            self._metrics.release_refused()
             log.exception("release refused, still serving release=%s", serving)
         else:
             if engine is not None:
                 self._current.swap(engine)
+                self._metrics.release_loaded(engine.version)
                 log.info(
                     "release swapped release=%s model=%.12s before=%s",
                     engine.version.release,

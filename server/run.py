@@ -19,6 +19,7 @@ from server import address, service
 from server.compute import Compute
 from server.config import ServeSettings
 from server.interceptors import DrainInterceptor, StatusInterceptor
+from server.metrics import Metrics, exposed
 from server.releases import Current, ReleaseWatcher
 
 log = logging.getLogger(__name__)
@@ -71,10 +72,13 @@ class Server:
             raise BadSettingError("setting serve.releases: name the release root to serve")
         self._settings = settings
         self._shared_port = shared_port
+        self.drain_s = settings.drain_s
+        """Seconds that calls in flight have to finish."""
         self._drain = DrainInterceptor()
         self._health = Health()
         self.current = Current()
-        self._compute = Compute(self.current, settings.queue)
+        self.metrics = Metrics()
+        self._compute = Compute(self.current, settings.queue, self.metrics)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="releases")
         self._watcher = ReleaseWatcher(
             settings.releases,
@@ -82,6 +86,7 @@ class Server:
             device=settings.device,
             poll_s=settings.poll_s,
             executor=self._loader,
+            metrics=self.metrics,
         )
         self._watching: asyncio.Task[None] | None = None
         self._server: grpc.aio.Server | None = None
@@ -131,14 +136,16 @@ class Server:
         if not self._shared_port:  # else whoever started us holds it
             address.check_port(settings.host, settings.port)
         server = grpc.aio.server(
-            interceptors=(StatusInterceptor(), self._drain),
+            interceptors=(StatusInterceptor(self.metrics), self._drain),
             options=(
                 # Unless it is meant, a second server would take half of our calls, silently.
                 ("grpc.so_reuseport", int(self._shared_port)),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
             ),
         )
-        recommender = service.RecommenderService(self.current, self._compute, settings.requests)
+        recommender = service.RecommenderService(
+            self.current, self._compute, settings.requests, self.metrics
+        )
         pb_grpc.add_RecommenderServicer_to_server(recommender, server)
         await self._health.add_to(server)
         _add_reflection(server)
@@ -168,6 +175,12 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     server = Server(settings, shared_port=shared_port)
+    with exposed(server.metrics.registry, settings.host, settings.metrics_port):
+        await _until(told, server, ready)
+    log.info("stopped")
+
+
+async def _until(told: asyncio.Event, server: Server, ready: Callable[[int], None]) -> None:
     starting = asyncio.create_task(server.start())
     stopping = asyncio.create_task(told.wait())
     try:
@@ -176,13 +189,12 @@ async def serve(
             await starting
             ready(server.port)
             await stopping
-        log.info("draining for at most %.1f s", settings.drain_s)
+        log.info("draining for at most %.1f s", server.drain_s)
     finally:
         starting.cancel()
         stopping.cancel()
         await asyncio.gather(starting, stopping, return_exceptions=True)
         await server.stop()
-    log.info("stopped")
 
 
 def _add_reflection(server: grpc.aio.Server) -> None:

@@ -14,7 +14,8 @@ from model.errors import RecGuruError
 from server import wire
 from server.compute import Compute
 from server.config import RequestLimits
-from server.messages import located
+from server.messages import Recommendation, RecommendQuestion, located
+from server.metrics import Metrics
 from server.releases import Current
 
 NAME = pb.DESCRIPTOR.services_by_name["Recommender"].full_name
@@ -31,10 +32,13 @@ Context = grpc.aio.ServicerContext[Any, Any]  # the stubs' own context type is p
 class RecommenderService(pb_grpc.RecommenderServicer):
     """Answers calls; failures leave it as exceptions, see `server.interceptors`."""
 
-    def __init__(self, current: Current, compute: Compute, limits: RequestLimits) -> None:
+    def __init__(
+        self, current: Current, compute: Compute, limits: RequestLimits, metrics: Metrics
+    ) -> None:
         self._current = current
         self._compute = compute
         self._limits = limits
+        self._metrics = metrics
 
     async def Recommend(  # noqa: N802  # the contract's name
         self, request: pb.RecommendRequest, context: Context
@@ -42,6 +46,7 @@ class RecommenderService(pb_grpc.RecommenderServicer):
         """Rank the items of one domain for one user."""
         question = wire.recommend_from_proto(request, self._limits)
         answer = await self._compute.recommend(question, until_s=_until_s(context))
+        self._count(question, answer)
         return wire.recommendation_to_proto(answer)
 
     async def BatchRecommend(  # noqa: N802  # the contract's name
@@ -54,6 +59,7 @@ class RecommenderService(pb_grpc.RecommenderServicer):
         for place, outcome in enumerate(outcomes, start=1):
             if isinstance(outcome, RecGuruError):
                 raise located(outcome, f"requests[{place - 1}]")
+            self._count(questions[place - 1], outcome)
             responses.append(wire.recommendation_to_proto(outcome))
             if place % _PARTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -83,6 +89,11 @@ class RecommenderService(pb_grpc.RecommenderServicer):
     ) -> pb.GetReleaseResponse:
         """Say what is loaded."""
         return wire.release_to_proto(self._current.engine.info)
+
+    def _count(self, question: RecommendQuestion, answer: Recommendation) -> None:
+        self._metrics.answered(
+            question.domain, answer.basis.value, unknown=answer.unknown_history_items
+        )
 
     async def _converted(
         self, parts: Sequence[M], field: str, convert: Callable[[M, RequestLimits], Q]

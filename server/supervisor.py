@@ -8,17 +8,21 @@ and the pages of the release. Nothing here needs torch.
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from model.errors import RecGuruError
 from server import address
 from server.config import ServeSettings
+from server.metrics import FOLDER, WorkerMetrics, exposed
 from server.worker import Report
 
 log = logging.getLogger(__name__)
@@ -45,35 +49,50 @@ async def supervise(settings: ServeSettings, *, ready: Callable[[int], None]) ->
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    with _reserved(settings.host, settings.port) as port:
-        own = settings.model_copy(update={"port": port})
-        workers = [Worker(place, own) for place in range(settings.workers)]
-        tasks = [asyncio.create_task(worker.run()) for worker in workers]
-        stopping = asyncio.create_task(told.wait())
-        try:
-            if await _all_ready(workers, tasks, stopping):
-                log.info(
-                    "%d workers serve on %s",
-                    settings.workers,
-                    address.spelled(settings.host, port),
-                )
-                ready(port)
-                await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            await asyncio.gather(*(worker.stop() for worker in workers))
-            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="recguru-metrics-") as folder,
+        _reserved(settings.host, settings.port) as port,
+    ):
+        metrics = WorkerMetrics(Path(folder))
+        own = settings.model_copy(update={"port": port, "metrics_port": None})
+        workers = [Worker(place, own, metrics) for place in range(settings.workers)]
+
+        def serving() -> None:
+            place = address.spelled(settings.host, port)
+            log.info("%d workers serve on %s", settings.workers, place)
+            ready(port)
+
+        with exposed(metrics.registry, settings.host, settings.metrics_port):
+            outcomes = await _until(told, workers, serving)
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             raise outcome
     log.info("stopped")
 
 
+async def _until(
+    told: asyncio.Event, workers: Sequence["Worker"], serving: Callable[[], None]
+) -> list[BaseException | None]:
+    """Run workers until told to stop, or one cannot be started; say how they ended."""
+    tasks = [asyncio.create_task(worker.run()) for worker in workers]
+    stopping = asyncio.create_task(told.wait())
+    try:
+        if await _all_ready(workers, tasks, stopping):
+            serving()
+            await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        await asyncio.gather(*(worker.stop() for worker in workers))
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    return outcomes
+
+
 class Worker:
     """One place among the workers: a process, and after its death another."""
 
-    def __init__(self, place: int, settings: ServeSettings) -> None:
+    def __init__(self, place: int, settings: ServeSettings, metrics: WorkerMetrics) -> None:
         self._place = place
+        self._metrics = metrics
         self._settings = settings
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
@@ -94,6 +113,8 @@ class Worker:
                 return
             if not self.ready.is_set():
                 raise RecGuruError(failure)
+            if self._process is not None:
+                self._metrics.worker_gone(self._process.pid)
             if time.monotonic() - begun_s > _STEADY_S:
                 pause_s = _FIRST_PAUSE_S
             log.error(
@@ -124,6 +145,7 @@ class Worker:
             "server.worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, FOLDER: str(self._metrics.folder)},
         )
         assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018  # pipes
         log.info("worker %d started pid=%d", self._place, process.pid)
@@ -141,7 +163,7 @@ class Worker:
 
 
 async def _all_ready(
-    workers: list[Worker], tasks: list[asyncio.Task[None]], stopping: asyncio.Task[bool]
+    workers: Sequence[Worker], tasks: list[asyncio.Task[None]], stopping: asyncio.Task[bool]
 ) -> bool:
     """Wait until all workers serve; False where one fails first, or the signal to stop comes."""
     serving = asyncio.gather(*(worker.ready.wait() for worker in workers))

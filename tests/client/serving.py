@@ -19,6 +19,7 @@ from recguru.v1 import recommender_pb2_grpc as pb_grpc
 from server.compute import Compute
 from server.config import QueueLimits, RequestLimits, ServeSettings
 from server.interceptors import StatusInterceptor
+from server.metrics import Metrics
 from server.releases import Current
 from server.run import Server
 from server.service import NAME, RecommenderService
@@ -86,11 +87,12 @@ def service_in_thread(
         credentials: Encrypts.
         serving: What health says.
     """
-    compute = Compute(current, QueueLimits())
+    metrics = Metrics()
+    compute = Compute(current, QueueLimits(), metrics)
 
     async def start() -> tuple[grpc.aio.Server, int]:
-        server = grpc.aio.server(interceptors=(StatusInterceptor(),))
-        service = RecommenderService(current, compute, RequestLimits())
+        server = grpc.aio.server(interceptors=(StatusInterceptor(metrics),))
+        service = RecommenderService(current, compute, RequestLimits(), metrics)
         pb_grpc.add_RecommenderServicer_to_server(service, server)
         healths: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]  # stubs lack it
         await healths.set(NAME, _SERVING if serving else _NOT_SERVING)

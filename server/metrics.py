@@ -1,0 +1,175 @@
+"""What an operator sees of a server, as Prometheus metrics on a port of their own.
+
+Several workers write theirs into files of one folder, and whoever started them answers for all: see
+`prometheus_client.multiprocess`. A process is one of several where `FOLDER` was in its environment
+when this module was imported.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    multiprocess,
+    start_http_server,
+)
+
+from model.errors import BadSettingError
+from server import address
+from server.messages import Version
+
+log = logging.getLogger(__name__)
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""Environment variable that names the folder of several workers' figures."""
+
+_SECONDS = (0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+
+
+class Metrics:
+    """The figures of one server. Safe for use by several threads."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._calls = self._counter("calls", "Calls that ended.", "method", "status")
+        self._call_seconds = self._histogram(
+            "call_seconds", "From a call's arrival to its end.", "method", buckets=_SECONDS
+        )
+        self._wait_seconds = self._histogram(
+            "queue_wait_seconds",
+            "From a question's arrival to the beginning of its pass.",
+            "queue",
+            buckets=_SECONDS,
+        )
+        self._waiting = self._gauge(
+            "queue_waiting", "Questions left waiting when the last pass began.", "queue"
+        )
+        self._pass_seconds = self._histogram(
+            "pass_seconds", "Computation of a pass.", "queue", buckets=_SECONDS
+        )
+        self._pass_items = self._histogram(
+            "pass_items",
+            "Questions computed in one pass; of batch calls, parts of one call.",
+            "queue",
+            buckets=_ITEMS,
+        )
+        self._answers = self._counter(
+            "answers", "Recommendations, by what they rest on.", "domain", "basis"
+        )
+        self._unknown = self._counter(
+            "unknown_history_items", "History items that the release does not know.", "domain"
+        )
+        self._reloads = self._counter("reloads", "Releases taken up or refused.", "result")
+        self._release = self._gauge(
+            "release_info",
+            "Workers that answer from the release; 0 for those before it.",
+            "release",
+            "model",
+            "index",
+        )
+        self._loaded: Version | None = None
+
+    def call_ended(self, method: str, status: str, seconds: float) -> None:
+        """Count a call by how it ended."""
+        self._calls.labels(method, status).inc()
+        self._call_seconds.labels(method).observe(seconds)
+
+    def pass_ended(
+        self, queue: str, waits_s: Sequence[float], seconds: float, *, waiting: int
+    ) -> None:
+        """Count a pass: how long each of its questions had waited, and how many still did."""
+        wait_seconds = self._wait_seconds.labels(queue)
+        for wait_s in waits_s:
+            wait_seconds.observe(wait_s)
+        self._pass_seconds.labels(queue).observe(seconds)
+        self._pass_items.labels(queue).observe(len(waits_s))
+        self._waiting.labels(queue).set(waiting)
+
+    def answered(self, domain: str, basis: str, *, unknown: int) -> None:
+        """Count a recommendation."""
+        self._answers.labels(domain, basis).inc()
+        if unknown:
+            self._unknown.labels(domain).inc(unknown)
+
+    def release_loaded(self, version: Version) -> None:
+        """Name the release that answers from now on."""
+        if self._loaded is not None:
+            self._info(self._loaded).set(0)
+            self._reloads.labels("swapped").inc()
+        self._info(version).set(1)
+        self._loaded = version
+
+    def release_refused(self) -> None:
+        """Count a release that must not be used."""
+        self._reloads.labels("refused").inc()
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"recguru_{name}", about, labels, registry=self.registry)
+
+    def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
+        return Gauge(
+            f"recguru_{name}",
+            about,
+            labels,
+            registry=self.registry,
+            multiprocess_mode="livesum",  # of several workers: the sum over those alive
+        )
+
+    def _histogram(
+        self, name: str, about: str, *labels: str, buckets: Sequence[float]
+    ) -> Histogram:
+        full = f"recguru_{name}"
+        return Histogram(full, about, labels, buckets=buckets, registry=self.registry)
+
+    def _info(self, version: Version) -> Gauge:
+        return self._release.labels(version.release, version.model, version.index)
+
+
+class WorkerMetrics:
+    """The figures of all workers that write into a folder, and of their comings and goings."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        """Where workers are to write."""
+        self.registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(self.registry, path=str(folder))  # type: ignore[no-untyped-call]
+        self._exits = Counter(
+            "recguru_worker_exits", "Workers that ended unasked.", registry=self.registry
+        )
+
+    def worker_gone(self, pid: int) -> None:
+        """Drop what a worker said of itself alone; what it counted stays."""
+        self._exits.inc()
+        multiprocess.mark_process_dead(pid, path=str(self.folder))  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def exposed(registry: CollectorRegistry, host: str, port: int | None) -> Iterator[None]:
+    """Answer `GET /metrics` until the block is left; with no port, nowhere.
+
+    Raises:
+        BadSettingError: If the port cannot be had.
+    """
+    if port is None:
+        yield
+        return
+    try:
+        server, thread = start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise BadSettingError(
+            f"cannot serve metrics on {address.spelled(host, port)}: {error.strerror}; choose "
+            "another --metrics-port"
+        ) from None
+    log.info("metrics on http://%s/metrics", address.spelled(host, server.server_port))
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

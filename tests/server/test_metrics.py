@@ -1,0 +1,178 @@
+"""What an operator sees: every figure counts what it says, on a port of its own, of all workers."""
+
+import asyncio
+import re
+import signal
+import socket
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+import grpc
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from recguru.v1 import recommender_pb2 as pb
+from recguru.v1 import recommender_pb2_grpc as pb_grpc
+
+from server.run import Server
+from tests.server.processes import EXIT_S, failure, port_of, process
+from tests.server.running import WAIT_S, recommend, serving
+
+KNOWN = recommend("films", {"films": ["f0001", "f0002", "nowhere"], "books": ["b0001"]})
+Figures = Mapping[tuple[str, tuple[str, ...]], float]
+
+
+def read(text: str) -> Figures:
+    """Read an exposition -> values by name and values of the labels, in the order of theirs."""
+    return {
+        (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def figures_of(server: Server) -> Figures:
+    return read(generate_latest(server.metrics.registry).decode())
+
+
+async def test_calls_are_counted_by_how_they_ended(releases: Path) -> None:
+    async with serving(releases, queue={"max_pending": 1}) as running:
+        for _ in range(3):
+            await running.stub.Recommend(KNOWN)
+        with pytest.raises(grpc.aio.AioRpcError):
+            await running.stub.Recommend(recommend("songs", {}))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await running.stub.Recommend(recommend("films", {}, k=0))
+        with running.stalled():
+            waiting = running.stub.Recommend(KNOWN)
+            await running.queued(1)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await running.stub.Recommend(KNOWN)
+            waiting.cancel()
+            await running.queued(0)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await running.stub.Recommend(KNOWN, timeout=0.1)
+            await running.queued(0)
+        found = figures_of(running.server)
+    calls = {
+        labels[1]: value for (name, labels), value in found.items() if name == "recguru_calls_total"
+    }
+    late = calls.pop("DEADLINE_EXCEEDED", 0) + calls.pop("CANCELLED", 0)
+    assert calls == {"OK": 3, "NOT_FOUND": 1, "INVALID_ARGUMENT": 1, "RESOURCE_EXHAUSTED": 1}
+    assert late == 2
+    assert found["recguru_call_seconds_count", ("Recommend",)] == 8
+
+
+async def test_answers_passes_and_unknown_items_are_counted(releases: Path) -> None:
+    async with serving(releases) as running:
+        with running.stalled():
+            calls = [asyncio.ensure_future(running.stub.Recommend(KNOWN)) for _ in range(5)]
+            await running.queued(5)
+            await asyncio.sleep(0.1)
+        await asyncio.wait_for(asyncio.gather(*calls), WAIT_S)
+        new = recommend("films", {"books": ["b0001"]})
+        batch = pb.BatchRecommendRequest(requests=[new, recommend("books", {})])
+        await running.stub.BatchRecommend(batch)
+        found = figures_of(running.server)
+    assert found["recguru_answers_total", ("personalized", "films")] == 5
+    assert found["recguru_answers_total", ("cross-domain", "films")] == 1
+    assert found["recguru_answers_total", ("popularity", "books")] == 1
+    assert found["recguru_unknown_history_items_total", ("films",)] == 5
+    assert found["recguru_pass_items_count", ("recommend",)] == 1
+    assert found["recguru_pass_items_sum", ("recommend",)] == 5
+    assert found["recguru_queue_wait_seconds_sum", ("recommend",)] >= 0.5  # five, 0.1 s each
+    assert found["recguru_pass_seconds_count", ("batch_recommend",)] == 1
+    assert found["recguru_queue_waiting", ("recommend",)] == 0
+
+
+async def test_the_release_that_answers_is_named_and_reloads_are_counted(
+    releases: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "releases"
+    version = (releases / "LATEST").read_text(encoding="utf-8").strip()
+    other, broken = (f"{version[:-2]}{number:02x}" for number in (1, 2))
+    for name in (version, other, broken):
+        _copy(releases / version, root / name)
+    (root / broken / "index" / "films.faiss").write_bytes(b"")
+    (root / "LATEST").write_text(version, encoding="utf-8")
+    async with serving(root, poll_s=0.05) as running:
+        for name in (other, broken):
+            (root / "LATEST").write_text(name, encoding="utf-8")
+            await asyncio.wait_for(_until_reloads(running.server), WAIT_S)
+        found = figures_of(running.server)
+        loaded = running.server.current.engine.version
+    shown = {
+        labels[2]: value
+        for (name, labels), value in found.items()
+        if name == "recguru_release_info"
+    }
+    assert loaded.release == other
+    assert shown == {version: 0, other: 1}
+    assert found["recguru_release_info", (loaded.index, loaded.model, other)] == 1
+    assert found["recguru_reloads_total", ("swapped",)] == 1
+    assert found["recguru_reloads_total", ("refused",)] == 1
+
+
+def test_workers_are_counted_together_on_a_port_of_their_own(
+    releases: Path, tmp_path: Path
+) -> None:
+    port_file = tmp_path / "port"
+    options = ("--port", "0", "--port-file", port_file, "--metrics-port", "0", "--workers", "2")
+    with process("--releases", releases, "--device", "cpu", *options) as running:
+        port = port_of(running, port_file)
+        for _ in range(16):
+            with grpc.insecure_channel(
+                f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
+            ) as channel:
+                pb_grpc.RecommenderStub(channel).Recommend(KNOWN, timeout=WAIT_S)
+        assert running.stderr is not None
+        logged = ""
+        while not (said := re.search(r"metrics on (http://127\.0\.0\.1:\d+/metrics)", logged)):
+            logged += running.stderr.readline()
+        with urllib.request.urlopen(said[1], timeout=WAIT_S) as answer:  # noqa: S310  # ours
+            found = read(answer.read().decode())
+        running.send_signal(signal.SIGTERM)
+        running.communicate(timeout=EXIT_S)
+    assert found["recguru_calls_total", ("Recommend", "OK")] == 16
+    assert found["recguru_worker_exits_total", ()] == 0
+    assert sum(value for (name, _), value in found.items() if name == "recguru_release_info") == 2
+
+
+def test_a_taken_metrics_port_is_one_line_and_exit_code_1(releases: Path) -> None:
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, said = failure(
+            "--releases", releases, "--port", "0", "--metrics-port", str(port), "--device", "cpu"
+        )
+    assert code == 1
+    assert said == (
+        f"error: cannot serve metrics on 127.0.0.1:{port}: Address already in use; "
+        "choose another --metrics-port\n"
+    )
+
+
+def _copy(source: Path, place: Path) -> None:
+    for path in source.rglob("*"):
+        if path.is_file():
+            copied = place / path.relative_to(source)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            copied.write_bytes(path.read_bytes())
+
+
+async def _until_reloads(server: Server) -> None:
+    """Wait until another release has been taken up or refused."""
+
+    def reloads() -> float:
+        return sum(
+            value
+            for (name, _), value in figures_of(server).items()
+            if name == "recguru_reloads_total"
+        )
+
+    before = reloads()
+    while reloads() == before:  # noqa: ASYNC110  # no event to wait for
+        await asyncio.sleep(0.02)
