@@ -103,6 +103,41 @@ def publish(root: Path, folder: Path, digest: str) -> Path:
     return place
 
 
+def activate(root: Path, version: str) -> Path:
+    """Point `LATEST` at a version that is there, newer or older -> its folder.
+
+    Raises:
+        NotFoundError: If the root has no such version.
+        OverloadedError: If other builds hold the root's lock for a minute.
+    """
+    if version not in versions(root):
+        raise NotFoundError(f"{root} holds no version {version!r}; see recguru releases list")
+    with _locked(root):
+        write_bytes_atomically(root / LATEST, f"{version}\n".encode())
+    return root / version
+
+
+def prune(root: Path, *, keep: int) -> list[str]:
+    """Remove all versions but the newest `keep` and the one `LATEST` names -> those removed.
+
+    A version goes in one step, before its files do: nobody finds a part of it. Servers that have it
+    loaded go on serving it.
+
+    Raises:
+        NotFoundError: If there is no `LATEST`.
+        BadArtifactError: If `LATEST` names no version that is there.
+        OverloadedError: If other builds hold the root's lock for a minute.
+    """
+    with _locked(root):
+        kept = {latest(root).name, *versions(root)[-keep:]}
+        removed = [version for version in versions(root) if version not in kept]
+        with tempfile.TemporaryDirectory(dir=root, prefix=_WORK) as place:
+            for version in removed:
+                (root / version).rename(Path(place, version))
+            _sync(root)
+    return removed
+
+
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
     handle = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)

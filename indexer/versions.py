@@ -1,0 +1,65 @@
+"""The versions in a release root, for people who look after it."""
+
+from pathlib import Path
+from typing import Any
+
+from indexer.publish import activate, latest, versions
+from indexer.release import FORMAT, KIND
+from model.errors import RecGuruError
+from model.files import check_files, read_manifest
+
+
+def described(root: Path) -> list[dict[str, Any]]:
+    """Describe the versions in a root, the newest first.
+
+    Returns:
+        For each its `version`, whether it is `active` (LATEST names it), and either the digests of
+        its `bundle`, `dataset` and release (`digest`) and its `bytes` on disk, or its `damage`.
+        Files are not checked against their digests.
+
+    Raises:
+        NotFoundError: If there is no version: nothing was ever published here.
+    """
+    there = versions(root)
+    if not there:
+        latest(root)
+    active = _active(root)
+    return [
+        {"version": version, "active": version == active, **_about(root / version)}
+        for version in reversed(there)
+    ]
+
+
+def activate_checked(root: Path, version: str) -> str | None:
+    """Point LATEST at a version whose files are all what they were.
+
+    Returns:
+        What it named before; None if that was no version.
+
+    Raises:
+        NotFoundError: If the root has no such version.
+        BadArtifactError: If a file of the version is damaged; LATEST then stays as it is.
+        OverloadedError: If other builds hold the root's lock for a minute.
+    """
+    before = _active(root)
+    if version in versions(root):
+        folder = root / version
+        check_files(folder, read_manifest(folder, kind=KIND, format_number=FORMAT))
+    activate(root, version)
+    return before
+
+
+def _active(root: Path) -> str | None:
+    try:
+        return latest(root).name
+    except RecGuruError:
+        return None
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = read_manifest(folder, kind=KIND, format_number=FORMAT)
+    except RecGuruError as error:
+        return {"damage": str(error)}
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return {key: manifest[key] for key in ("bundle", "dataset", "digest")} | {"bytes": size}

@@ -1,0 +1,118 @@
+"""`recguru releases list|activate|prune`, as a shell sees them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from indexer.publish import latest, versions
+from indexer.release import Release
+from model.bundle import Bundle
+from tests.indexer.conftest import Shell
+from tests.indexer.index_making import built_in
+
+
+@pytest.fixture
+def root(bundle: Bundle, tmp_path: Path) -> Path:
+    """Publish four releases."""
+    root = tmp_path / "releases"
+    for _ in range(4):
+        built_in(root, bundle)
+    return root
+
+
+def test_versions_are_listed_newest_first_and_the_active_one_is_marked(
+    recguru: Shell, root: Path, bundle: Bundle
+) -> None:
+    old = versions(root)[1]
+    (root / "LATEST").write_text(f"{old}\n", encoding="utf-8")
+
+    code, out, _ = recguru("releases", "list", "--releases", root)
+    assert code == 0
+    lines = out.splitlines()
+    assert [line[2:].split()[0] for line in lines] == versions(root)[::-1]
+    assert [line[0] for line in lines] == [" ", " ", "*", " "]
+    assert all(f"model {bundle.digest[:12]}" in line for line in lines)
+
+    code, out, _ = recguru("releases", "list", "--releases", root, "--json")
+    found = json.loads(out)
+    assert [each["version"] for each in found if each["active"]] == [old]
+    assert found[2]["digest"] == Release.read(root / old).digest
+    files = [path for path in (root / old).rglob("*") if path.is_file()]
+    assert found[2]["bytes"] == sum(path.stat().st_size for path in files)
+
+
+def test_an_older_version_is_activated_and_a_newer_one_again(recguru: Shell, root: Path) -> None:
+    first, *_, last = versions(root)
+    for before, version in ((last, first), (first, last)):
+        code, out, _ = recguru("releases", "activate", "--releases", root, version)
+        assert (code, out) == (0, f"LATEST names {version}; before it named {before}\n")
+        assert latest(root).name == version
+
+
+def test_a_damaged_version_is_not_activated(recguru: Shell, root: Path) -> None:
+    first, *_, last = versions(root)
+    damaged = root / first / "index" / "films.faiss"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"\xff")
+
+    code, _, err = recguru("releases", "activate", "--releases", root, first)
+
+    assert code == 1
+    assert err == f"error: {damaged} is damaged: its SHA-256 is not the manifest's\n"
+    assert latest(root).name == last
+
+
+def test_a_version_that_is_not_there_is_one_line(recguru: Shell, root: Path) -> None:
+    for version in ("../bundle", versions(root)[0][:-1]):
+        code, _, err = recguru("releases", "activate", "--releases", root, version)
+        assert code == 1
+        assert err == (f"error: {root} holds no version {version!r}; see recguru releases list\n")
+
+
+def test_a_pointer_to_nothing_is_mended_by_activating_a_version(recguru: Shell, root: Path) -> None:
+    (root / "LATEST").write_text("nothing\n", encoding="utf-8")
+    code, out, _ = recguru("releases", "list", "--releases", root)
+    assert (code, "*" in out) == (0, False)
+    version = versions(root)[-1]
+    code, out, _ = recguru("releases", "activate", "--releases", root, version)
+    assert (code, out) == (0, f"LATEST names {version}; before it named no version\n")
+
+
+def test_a_version_without_a_manifest_is_listed_as_damaged(recguru: Shell, root: Path) -> None:
+    version = versions(root)[0]
+    (root / version / "manifest.json").unlink()
+    code, out, _ = recguru("releases", "list", "--releases", root)
+    assert code == 0
+    assert "there is no manifest.json" in out.splitlines()[-1]
+
+
+def test_pruning_keeps_the_newest_and_the_active_and_leaves_nothing_behind(
+    recguru: Shell, root: Path
+) -> None:
+    first, second, third, last = versions(root)
+    (root / "LATEST").write_text(f"{first}\n", encoding="utf-8")
+    served = Release.read(root / second)
+
+    code, out, _ = recguru("releases", "prune", "--releases", root, "--keep", "1")
+
+    assert (code, out) == (0, f"removed {second}\nremoved {third}\n2 versions removed\n")
+    assert versions(root) == [first, last]
+    assert sorted(path.name for path in root.iterdir()) == sorted([".lock", "LATEST", first, last])
+    assert latest(root).name == first
+    assert served.indexes["films"].item_table.sum() != 0  # who has it loaded still has it
+
+
+def test_nothing_is_pruned_where_the_pointer_is_broken(recguru: Shell, root: Path) -> None:
+    (root / "LATEST").write_text("nothing\n", encoding="utf-8")
+    code, _, err = recguru("releases", "prune", "--releases", root, "--keep", "1")
+    assert code == 1
+    assert "names 'nothing', which is no release" in err
+    assert len(versions(root)) == 4
+
+
+def test_an_empty_root_has_nothing_to_list(recguru: Shell, tmp_path: Path) -> None:
+    code, _, err = recguru("releases", "list", "--releases", tmp_path)
+    assert code == 1
+    assert err == (
+        f"error: {tmp_path} holds no release: there is no LATEST in it; run recguru indexer build\n"
+    )
