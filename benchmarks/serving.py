@@ -5,18 +5,22 @@
 One worker has a core of its own, the load comes from another. `no-op` is a server of the same stack
 that answers a prepared message of the same size, `engine` the users a second of the engine without
 a server, in its best batch; nothing on one core can answer more than 1 / (1/no-op + 1/engine). The
-closed loop keeps 64 calls waiting. The open loop sends calls at random moments whatever comes
-back, and counts from the moment a call was due. No-op, engine and server take turns, and medians
-over the rounds are printed.
+closed loop keeps 64 calls waiting, which the server is told to bear; that all were answered is read
+from its own metrics, for h2load does not look at gRPC's statuses. The open loop sends calls at
+random moments whatever comes back, and counts from the moment a call was due. No-op, engine and
+server take turns, and medians over the rounds are printed.
 """
 
 import argparse
 import os
+import re
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -53,6 +57,7 @@ def main() -> None:
     parser.add_argument("--open-seconds", type=int, default=20, help="of each open loop")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["RECGURU_SERVE_QUEUE__MAX_WAIT_MS"] = "60000"
     os.sched_setaffinity(0, _load_cores())
     catalogue = of_dataset(options.data) if options.data else simulated(options.items)
     with tempfile.TemporaryDirectory() as name:
@@ -76,6 +81,8 @@ def measure(root: Path, catalogue: Catalogue, options: argparse.Namespace) -> No
                 noop.append(closed(noop_port, typical, options.seconds))
                 engine.append(engine_rate(root, catalogue))
                 calls.append(closed(server.port, typical, options.seconds))
+                server.check_answered()
+        one = server.memory()
         a, b, c = (statistics.median(rates) for rates in (noop, engine, calls))
         bound = 1 / (1 / a + 1 / b)
         print(f"no-op {a:,.0f} calls/s, engine {b:,.0f} users/s, bound {bound:,.0f}")
@@ -93,8 +100,8 @@ def measure(root: Path, catalogue: Catalogue, options: argparse.Namespace) -> No
                 f"  {found.statuses}",
                 flush=True,
             )
-        one = server.memory()
-        print(f"memory of one worker {one.whole / MB:,.0f} MB, peak {one.peak / MB:,.0f} MB")
+        peak = server.memory().peak
+        print(f"memory of one worker {one.whole / MB:,.0f} MB, peak {peak / MB:,.0f} MB")
     with served(root, workers=2) as server:
         closed(server.port, typical, options.seconds)
         two = server.memory()
@@ -134,7 +141,18 @@ class Served:
 
     process: "subprocess.Popen[bytes]"
     port: int
+    metrics_port: int
     ready_s: float
+
+    def check_answered(self) -> None:
+        """Make sure that no call has failed so far."""
+        place = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        with urllib.request.urlopen(place) as answer:
+            said = answer.read().decode()
+        statuses = set(re.findall(r'^recguru_calls_total{.*status="(\w+)"}', said, re.MULTILINE))
+        # The load ends as it began, at once: what is under way then is called off.
+        if "OK" not in statuses or statuses - {"OK", "CANCELLED"}:
+            raise RuntimeError(f"calls ended with {', '.join(sorted(statuses)) or 'nothing'}")
 
     def memory(self) -> Memory:
         """Look at its processes."""
@@ -154,7 +172,8 @@ def served(root: Path, *, workers: int) -> Iterator[Served]:
     port_file = root.parent / "port"
     command = [sys.executable, "-m", "recguru_cli", "serve", "--releases", str(root)]
     command += ["--port", "0", "--port-file", str(port_file), "--device", "cpu"]
-    command += ["--workers", str(workers)]
+    metrics_port = free_port()
+    command += ["--workers", str(workers), "--metrics-port", str(metrics_port)]
     begun_s = time.perf_counter()
     with started(command) as process:
         while not port_file.exists():
@@ -162,7 +181,14 @@ def served(root: Path, *, workers: int) -> Iterator[Served]:
                 raise RuntimeError("the server does not start; try recguru serve by hand")
             time.sleep(0.01)
         ready_s = time.perf_counter() - begun_s
-        yield Served(process, int(port_file.read_text()), ready_s)
+        yield Served(process, int(port_file.read_text()), metrics_port, ready_s)
+
+
+def free_port() -> int:
+    """Find a port that nobody has at this moment."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 @contextmanager

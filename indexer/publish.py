@@ -103,18 +103,28 @@ def publish(root: Path, folder: Path, digest: str) -> Path:
     return place
 
 
-def activate(root: Path, version: str) -> Path:
-    """Point `LATEST` at a version that is there, newer or older -> its folder.
+def folder_of(root: Path, version: str) -> Path:
+    """Return the folder of a version.
+
+    Raises:
+        NotFoundError: If the root has no such version.
+    """
+    if version not in versions(root):
+        raise NotFoundError(f"{root} holds no version {version!r}; see recguru releases list")
+    return root / version
+
+
+def activate(root: Path, version: str) -> None:
+    """Point `LATEST` at a version that is there, newer or older.
 
     Raises:
         NotFoundError: If the root has no such version.
         OverloadedError: If other builds hold the root's lock for a minute.
     """
-    if version not in versions(root):
-        raise NotFoundError(f"{root} holds no version {version!r}; see recguru releases list")
+    folder_of(root, version)  # where there is none, not even the lock is made
     with _locked(root):
+        folder_of(root, version)
         write_bytes_atomically(root / LATEST, f"{version}\n".encode())
-    return root / version
 
 
 def prune(root: Path, *, keep: int) -> list[str]:
@@ -128,9 +138,11 @@ def prune(root: Path, *, keep: int) -> list[str]:
         BadArtifactError: If `LATEST` names no version that is there.
         OverloadedError: If other builds hold the root's lock for a minute.
     """
+    latest(root)  # where there is none, not even the lock is made
     with _locked(root):
-        kept = {latest(root).name, *versions(root)[-keep:]}
-        removed = [version for version in versions(root) if version not in kept]
+        there = versions(root)
+        kept = {latest(root).name, *there[-keep:]}
+        removed = [version for version in there if version not in kept]
         with tempfile.TemporaryDirectory(dir=root, prefix=_WORK) as place:
             for version in removed:
                 (root / version).rename(Path(place, version))

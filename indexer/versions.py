@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from indexer.publish import activate, latest, versions
+from indexer.publish import activate, folder_of, latest, versions
 from indexer.release import FORMAT, KIND
 from model.errors import RecGuruError
 from model.files import check_files, read_manifest
@@ -42,9 +42,8 @@ def activate_checked(root: Path, version: str) -> str | None:
         OverloadedError: If other builds hold the root's lock for a minute.
     """
     before = _active(root)
-    if version in versions(root):
-        folder = root / version
-        check_files(folder, read_manifest(folder, kind=KIND, format_number=FORMAT))
+    folder = folder_of(root, version)
+    check_files(folder, read_manifest(folder, kind=KIND, format_number=FORMAT))
     activate(root, version)
     return before
 

@@ -131,12 +131,13 @@ class Inference:
         """
         order, lists, there = self._known(domain, histories)
         first = there.argmax(axis=1)  # the target domain where it is there, else the first that is
-        wanted = self._read(there)
+        read = self._read(there)
+        wanted = read.copy()
         users = np.flatnonzero(there.any(axis=1))
         wanted[users, first[users]] = True
         gurs = self._gurs(order, lists, wanted)
         chosen = gurs[np.arange(len(first)), first].cpu().numpy()  # zeros where nothing is known
-        preferences = self._preferences(domain, lists[0], gurs, self._read(there))
+        preferences = self._preferences(domain, lists[0], gurs, read)
         return Encoded(chosen, _zeroed(preferences, there), [_basis(known) for known in there])
 
     def prefer(self, domain: str, histories: Sequence[Mapping[str, Rows]]) -> Preferred:

@@ -51,8 +51,8 @@ class QueueLimits(Settings):
     off asking elsewhere."""
 
     max_wait_ms: Annotated[float, Field(gt=0, le=60_000)] = 500.0
-    """Longest wait of a single call, judged when it comes: twenty times what half a load makes
-    anyone wait, so the server is far beyond what it can do, and another may not be."""
+    """Longest wait of a single call, judged when it comes. Who shows a page waits no longer, and a
+    queue that long does not empty by itself: another server may be free."""
 
     max_pass_users: Annotated[int, Field(ge=1, le=4096)] = 256
     """Users of a batch call in one forward pass. Between two passes single calls have their turn,

@@ -72,8 +72,6 @@ class Server:
             raise BadSettingError("setting serve.releases: name the release root to serve")
         self._settings = settings
         self._shared_port = shared_port
-        self.drain_s = settings.drain_s
-        """Seconds that calls in flight have to finish."""
         self._drain = DrainInterceptor()
         self._health = Health()
         self.current = Current()
@@ -121,6 +119,7 @@ class Server:
         """Drain: say NOT_SERVING, take no more calls, let those in flight finish, close."""
         await self._health.drain()
         if self._watching is not None:
+            log.info("draining for at most %.1f s", self._settings.drain_s)
             self._watching.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watching
@@ -189,7 +188,6 @@ async def _until(told: asyncio.Event, server: Server, ready: Callable[[int], Non
             await starting
             ready(server.port)
             await stopping
-        log.info("draining for at most %.1f s", server.drain_s)
     finally:
         starting.cancel()
         stopping.cancel()

@@ -146,7 +146,10 @@ class Worker:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, FOLDER: str(self._metrics.folder)},
+            start_new_session=True,  # Ctrl-C at the terminal is for the supervisor alone
         )
+        if self._stopping.is_set():  # told while it was starting, when there was nobody to stop
+            process.terminate()
         assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018  # pipes
         log.info("worker %d started pid=%d", self._place, process.pid)
         with suppress(ConnectionError):  # it may be gone already
@@ -181,9 +184,7 @@ def _reserved(host: str, port: int) -> Iterator[int]:
 
     The socket is bound and never listens: the kernel sends no connection its way.
     """
-    address.check_port(
-        host, port
-    )  # who shares a port asks for it too, so binding alone says little
+    address.check_port(host, port)  # binding alone would not see others who share it
     family, kind, protocol, _, place = address.resolved(host, port)
     with socket.socket(family, kind, protocol) as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -13,6 +13,7 @@ from model.files import publishing
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks, initialise
 from model.training.export import export_bundle
+from tests.commands import Command
 
 TINY = NetworkSettings(
     width=16,
@@ -80,6 +81,12 @@ def tiny_bundle(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("tiny") / "bundle"
     export_bundle(folder, dataset, networks, TINY, training={"by": "tests"})
     return folder
+
+
+@pytest.fixture
+def recguru(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run `recguru` command lines."""
+    return Command(monkeypatch, capsys)
 
 
 def _domain(name: str, users: int, items: int, generator: np.random.Generator) -> DomainData:

@@ -6,7 +6,6 @@ of strings is two arrays: the UTF-8 text of all of them end to end, and where ea
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NewType, overload
 
@@ -103,11 +102,20 @@ class Vocabulary:
     """The items of one domain: id to row, row to id and title. Row 0 is padding and has no id."""
 
     def __init__(self, ids: StringTable, titles: StringTable | None = None) -> None:
+        """Make a vocabulary.
+
+        Args:
+            ids: Of the rows from 1 on, in ascending order, each once.
+            titles: Of the same rows.
+
+        Raises:
+            ValueError: If the ids repeat or are not in order.
+        """
         self.ids = ids
         self.titles = titles
-        # Ids by their hashes: a tenth of what a dictionary of strings takes, and a million items
-        # are looked up in by each of several processes.
-        hashes = np.fromiter(map(hash, ids), np.int64, len(ids))
+        # Ids by their hashes, 12 bytes an item: every process that serves a release holds its own,
+        # and a dictionary of a million strings is large.
+        hashes = np.fromiter(map(hash, _ascending(ids)), np.int64, len(ids))
         self._by_hash = np.argsort(hashes, kind="stable").astype(np.int32)  # places of ids
         self._hashes = hashes[self._by_hash]
 
@@ -125,13 +133,11 @@ class Vocabulary:
             if len(titles) != len(ids):
                 raise BadArtifactError(f"{folder}: {len(titles)} titles for {len(ids)} items")
         try:
-            ascending = all(before < after for before, after in pairwise(ids))
-            vocabulary = cls(ids, titles)
+            return cls(ids, titles)
         except UnicodeDecodeError:
             raise BadArtifactError(f"{folder}: an item id is not UTF-8") from None
-        if not ascending:
-            raise BadArtifactError(f"{folder}: the item ids are not in ascending order, each once")
-        return vocabulary
+        except ValueError as error:
+            raise BadArtifactError(f"{folder}: {error}") from None
 
     def write(self, folder: Path) -> None:
         """Write the vocabulary into a domain's folder."""
@@ -182,3 +188,12 @@ class Vocabulary:
         if not 1 <= row <= len(self):
             raise IndexError(f"row {row} is outside 1..{len(self)}")
         return "" if self.titles is None else self.titles[row - 1]
+
+
+def _ascending(ids: StringTable) -> Iterator[str]:
+    before = None
+    for item_id in ids:
+        if before is not None and item_id <= before:
+            raise ValueError("the item ids are not in ascending order, each once")
+        yield item_id
+        before = item_id

@@ -10,7 +10,6 @@ from indexer.build import build
 from indexer.spec import IndexSettings
 from model.bundle import Bundle
 from model.console import progress
-from tests.client.commands import Command
 from tests.client.serving import server_process
 
 
@@ -45,9 +44,3 @@ def client(address: str) -> Iterator[RecommenderClient]:
     """Connect to that server."""
     with RecommenderClient(address) as connected:
         yield connected
-
-
-@pytest.fixture
-def recguru(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run `recguru` command lines."""
-    return Command(monkeypatch, capsys)

@@ -16,8 +16,8 @@ from model.errors import BadSettingError, RemoteError
 from model.settings import load_settings
 from server.engine import Engine
 from server.releases import Current
-from tests.client.commands import Command
 from tests.client.serving import service_in_thread
+from tests.commands import Command
 
 SERVER_NAME = "recommender.test"
 

@@ -20,8 +20,8 @@ from model.console import progress
 from model.data.dataset import Dataset, write_dataset
 from model.errors import BadArtifactError, RemoteError
 from model.files import publishing
-from tests.client.commands import Command
 from tests.client.serving import HOST, WAIT_S, free_port, server_in_thread
+from tests.commands import Command
 
 
 @pytest.fixture(scope="module")

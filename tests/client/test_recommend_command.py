@@ -14,7 +14,7 @@ from client.messages import Question
 from model.bundle import Bundle
 from model.data.dataset import Dataset
 from model.errors import InvalidInputError, NotFoundError
-from tests.client.commands import Command
+from tests.commands import Command
 
 HEAVY = [
     "client.client", "client.messages", "client.evaluation", "client.histories", "client.answer",

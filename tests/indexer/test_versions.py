@@ -8,7 +8,7 @@ import pytest
 from indexer.publish import latest, versions
 from indexer.release import Release
 from model.bundle import Bundle
-from tests.indexer.conftest import Shell
+from tests.commands import Command
 from tests.indexer.index_making import built_in
 
 
@@ -22,97 +22,107 @@ def root(bundle: Bundle, tmp_path: Path) -> Path:
 
 
 def test_versions_are_listed_newest_first_and_the_active_one_is_marked(
-    recguru: Shell, root: Path, bundle: Bundle
+    recguru: Command, root: Path, bundle: Bundle
 ) -> None:
     old = versions(root)[1]
     (root / "LATEST").write_text(f"{old}\n", encoding="utf-8")
 
-    code, out, _ = recguru("releases", "list", "--releases", root)
-    assert code == 0
-    lines = out.splitlines()
+    left = recguru("releases", "list", "--releases", root)
+    assert left.code == 0
+    lines = left.output.splitlines()
     assert [line[2:].split()[0] for line in lines] == versions(root)[::-1]
     assert [line[0] for line in lines] == [" ", " ", "*", " "]
     assert all(f"model {bundle.digest[:12]}" in line for line in lines)
 
-    code, out, _ = recguru("releases", "list", "--releases", root, "--json")
-    found = json.loads(out)
+    left = recguru("releases", "list", "--releases", root, "--json")
+    found = json.loads(left.output)
     assert [each["version"] for each in found if each["active"]] == [old]
     assert found[2]["digest"] == Release.read(root / old).digest
     files = [path for path in (root / old).rglob("*") if path.is_file()]
     assert found[2]["bytes"] == sum(path.stat().st_size for path in files)
 
 
-def test_an_older_version_is_activated_and_a_newer_one_again(recguru: Shell, root: Path) -> None:
+def test_an_older_version_is_activated_and_a_newer_one_again(recguru: Command, root: Path) -> None:
     first, *_, last = versions(root)
     for before, version in ((last, first), (first, last)):
-        code, out, _ = recguru("releases", "activate", "--releases", root, version)
-        assert (code, out) == (0, f"LATEST names {version}; before it named {before}\n")
+        left = recguru("releases", "activate", "--releases", root, version)
+        assert (left.code, left.output) == (
+            0,
+            f"LATEST names {version}; before it named {before}\n",
+        )
         assert latest(root).name == version
 
 
-def test_a_damaged_version_is_not_activated(recguru: Shell, root: Path) -> None:
+def test_a_damaged_version_is_not_activated(recguru: Command, root: Path) -> None:
     first, *_, last = versions(root)
     damaged = root / first / "index" / "films.faiss"
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"\xff")
 
-    code, _, err = recguru("releases", "activate", "--releases", root, first)
+    left = recguru("releases", "activate", "--releases", root, first)
 
-    assert code == 1
-    assert err == f"error: {damaged} is damaged: its SHA-256 is not the manifest's\n"
+    assert left.code == 1
+    assert left.errors == f"error: {damaged} is damaged: its SHA-256 is not the manifest's\n"
     assert latest(root).name == last
 
 
-def test_a_version_that_is_not_there_is_one_line(recguru: Shell, root: Path) -> None:
+def test_a_version_that_is_not_there_is_one_line(recguru: Command, root: Path) -> None:
     for version in ("../bundle", versions(root)[0][:-1]):
-        code, _, err = recguru("releases", "activate", "--releases", root, version)
-        assert code == 1
-        assert err == (f"error: {root} holds no version {version!r}; see recguru releases list\n")
+        left = recguru("releases", "activate", "--releases", root, version)
+        assert left.code == 1
+        assert left.errors == (
+            f"error: {root} holds no version {version!r}; see recguru releases list\n"
+        )
 
 
-def test_a_pointer_to_nothing_is_mended_by_activating_a_version(recguru: Shell, root: Path) -> None:
+def test_a_pointer_to_nothing_is_mended_by_activating_a_version(
+    recguru: Command, root: Path
+) -> None:
     (root / "LATEST").write_text("nothing\n", encoding="utf-8")
-    code, out, _ = recguru("releases", "list", "--releases", root)
-    assert (code, "*" in out) == (0, False)
+    left = recguru("releases", "list", "--releases", root)
+    assert (left.code, "*" in left.output) == (0, False)
     version = versions(root)[-1]
-    code, out, _ = recguru("releases", "activate", "--releases", root, version)
-    assert (code, out) == (0, f"LATEST names {version}; before it named no version\n")
+    left = recguru("releases", "activate", "--releases", root, version)
+    assert (left.code, left.output) == (0, f"LATEST names {version}; before it named no version\n")
 
 
-def test_a_version_without_a_manifest_is_listed_as_damaged(recguru: Shell, root: Path) -> None:
+def test_a_version_without_a_manifest_is_listed_as_damaged(recguru: Command, root: Path) -> None:
     version = versions(root)[0]
     (root / version / "manifest.json").unlink()
-    code, out, _ = recguru("releases", "list", "--releases", root)
-    assert code == 0
-    assert "there is no manifest.json" in out.splitlines()[-1]
+    left = recguru("releases", "list", "--releases", root)
+    assert left.code == 0
+    assert "there is no manifest.json" in left.output.splitlines()[-1]
 
 
 def test_pruning_keeps_the_newest_and_the_active_and_leaves_nothing_behind(
-    recguru: Shell, root: Path
+    recguru: Command, root: Path
 ) -> None:
     first, second, third, last = versions(root)
     (root / "LATEST").write_text(f"{first}\n", encoding="utf-8")
     served = Release.read(root / second)
 
-    code, out, _ = recguru("releases", "prune", "--releases", root, "--keep", "1")
+    left = recguru("releases", "prune", "--releases", root, "--keep", "1")
 
-    assert (code, out) == (0, f"removed {second}\nremoved {third}\n2 versions removed\n")
+    assert (left.code, left.output) == (
+        0,
+        f"removed {second}\nremoved {third}\n2 versions removed\n",
+    )
     assert versions(root) == [first, last]
     assert sorted(path.name for path in root.iterdir()) == sorted([".lock", "LATEST", first, last])
     assert latest(root).name == first
     assert served.indexes["films"].item_table.sum() != 0  # who has it loaded still has it
 
 
-def test_nothing_is_pruned_where_the_pointer_is_broken(recguru: Shell, root: Path) -> None:
+def test_nothing_is_pruned_where_the_pointer_is_broken(recguru: Command, root: Path) -> None:
     (root / "LATEST").write_text("nothing\n", encoding="utf-8")
-    code, _, err = recguru("releases", "prune", "--releases", root, "--keep", "1")
-    assert code == 1
-    assert "names 'nothing', which is no release" in err
+    left = recguru("releases", "prune", "--releases", root, "--keep", "1")
+    assert left.code == 1
+    assert "names 'nothing', which is no release" in left.errors
     assert len(versions(root)) == 4
 
 
-def test_an_empty_root_has_nothing_to_list(recguru: Shell, tmp_path: Path) -> None:
-    code, _, err = recguru("releases", "list", "--releases", tmp_path)
-    assert code == 1
-    assert err == (
+def test_an_empty_root_has_nothing_to_list(recguru: Command, tmp_path: Path) -> None:
+    left = recguru("releases", "list", "--releases", tmp_path)
+    assert left.code == 1
+    assert left.errors == (
         f"error: {tmp_path} holds no release: there is no LATEST in it; run recguru indexer build\n"
     )

@@ -47,7 +47,7 @@ class Forward:
         assert await asyncio.to_thread(self.begun[number].wait, WAIT_S)
 
 
-Make = Callable[[int, int], Batcher[int, int]]
+Make = Callable[..., Batcher[int, int]]
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def forward() -> Forward:
 
 @pytest.fixture
 def make(pool: ThreadPoolExecutor, forward: Forward) -> Make:
-    return lambda max_items, max_pending: Batcher(
-        forward, executor=pool, max_items=max_items, max_pending=max_pending
+    return lambda max_items, max_pending, **more: Batcher(
+        forward, executor=pool, max_items=max_items, max_pending=max_pending, **more
     )
 
 
@@ -157,33 +157,27 @@ async def test_one_more_than_may_wait_is_refused_at_once(make: Make, forward: Fo
 
 
 async def test_who_would_wait_too_long_is_refused_and_told_how_long(
-    pool: ThreadPoolExecutor, forward: Forward
+    make: Make, forward: Forward
 ) -> None:
-    batcher = Batcher(forward, executor=pool, max_items=8, max_pending=8, max_wait_s=0.05)
-    forward.hold(0)
-    first = asyncio.create_task(batcher.submit(1))
-    await forward.has_begun(0)
-    second = asyncio.create_task(batcher.submit(2))
-    await asyncio.sleep(0.1)  # the first in the queue has waited longer than is allowed
-    with pytest.raises(OverloadedError, match=r"would wait some \d+ ms, at most 50 are") as caught:
-        await batcher.submit(3)
+    batcher = make(8, 8, max_wait_s=0.05)
+    async with busy(batcher, forward):
+        first = asyncio.create_task(batcher.submit(1))
+        await asyncio.sleep(0.1)  # the first in the queue has waited longer than is allowed
+        message = r"would wait some \d+ ms, at most 50 are"
+        with pytest.raises(OverloadedError, match=message) as caught:
+            await batcher.submit(2)
     assert caught.value.retry_s is not None
     assert caught.value.retry_s >= 0.1
-    forward.held[0].set()
-    assert [await first, await second] == [10, 20]
-    assert await batcher.submit(3) == 30
+    assert await first == 10
+    assert await batcher.submit(2) == 20
 
 
 async def test_a_newcomer_is_judged_by_how_long_the_last_passes_took(
-    pool: ThreadPoolExecutor, forward: Forward
+    make: Make, forward: Forward
 ) -> None:
-    batcher = Batcher(forward, executor=pool, max_items=1, max_pending=8, max_wait_s=0.8)
-    forward.hold(0)
-    slow = asyncio.create_task(batcher.submit(0))
-    await forward.has_begun(0)
-    await asyncio.sleep(0.3)
-    forward.held[0].set()
-    assert await slow == 0
+    batcher = make(1, 8, max_wait_s=0.8)
+    async with busy(batcher, forward):
+        await asyncio.sleep(0.3)
     forward.hold(1)
     callers = [asyncio.create_task(batcher.submit(1))]
     await forward.has_begun(1)

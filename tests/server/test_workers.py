@@ -1,5 +1,6 @@
 """Several server processes on one port: who answers, who replaces the dead, who is left behind."""
 
+import asyncio
 import signal
 import socket
 import time
@@ -11,8 +12,10 @@ import psutil  # type: ignore[import-untyped]  # its stubs are a package of thei
 from recguru.v1 import recommender_pb2 as pb
 from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
+from server.metrics import WorkerMetrics
+from server.supervisor import Worker
 from tests.server.processes import EXIT_S, READY_S, failure, port_of, process
-from tests.server.running import WAIT_S, recommend
+from tests.server.running import WAIT_S, recommend, settings_of
 
 QUESTION = recommend("films", {"films": ["f0001", "f0002", "f0003"]})
 
@@ -88,6 +91,28 @@ def test_workers_do_not_outlive_their_supervisor(releases: Path, tmp_path: Path)
         running.kill()
         running.wait()
         until(lambda: not any(worker.is_running() for worker in workers), EXIT_S)
+
+
+def test_a_signal_while_workers_start_ends_them(releases: Path) -> None:
+    with process("--releases", releases, "--port", "0", "--workers", "2") as running:
+        supervisor = psutil.Process(running.pid)
+        until(lambda: len(supervisor.children()) == 2)
+        workers = supervisor.children()
+        running.send_signal(signal.SIGTERM)
+        _, logged = running.communicate(timeout=EXIT_S)
+    assert running.returncode == 0, logged
+    assert not any(worker.is_running() for worker in workers)
+
+
+async def test_a_worker_that_is_stopped_while_it_is_started_does_not_stay(
+    releases: Path, tmp_path: Path
+) -> None:
+    worker = Worker(0, settings_of(releases), WorkerMetrics(tmp_path))
+    running = asyncio.create_task(worker.run())
+    await asyncio.sleep(0)  # it has begun to start a process, and has none yet
+    await worker.stop()
+    await asyncio.wait_for(running, EXIT_S)
+    assert not worker.ready.is_set()
 
 
 def test_what_keeps_workers_from_starting_is_said_once(releases: Path, tmp_path: Path) -> None:

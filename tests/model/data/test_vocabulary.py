@@ -168,10 +168,13 @@ def test_a_vocabulary_is_the_same_after_writing_and_reading(
 
 @pytest.mark.parametrize("ids", [["b", "a"], ["a", "b", "b"], ["a", "c", "b"]])
 def test_ids_that_repeat_or_stand_out_of_order_are_refused(ids: list[str], tmp_path: Path) -> None:
-    folder = written(Vocabulary(StringTable.of(ids)), tmp_path / "domain")
+    StringTable.of(ids).write(tmp_path / "items")
     with pytest.raises(BadArtifactError) as caught:
-        Vocabulary.read(folder)
-    assert str(caught.value) == f"{folder}: the item ids are not in ascending order, each once"
+        Vocabulary.read(tmp_path)
+    problem = "the item ids are not in ascending order, each once"
+    assert str(caught.value) == f"{tmp_path}: {problem}"
+    with pytest.raises(ValueError, match=f"^{problem}$"):
+        Vocabulary(StringTable.of(ids))
 
 
 def test_ids_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
