@@ -61,7 +61,7 @@ class Batcher(Generic[T, R]):
             max_items: Items in one batch.
             max_pending: Items waiting; the next one is refused rather than queued.
             max_wait_s: Longest wait to let anyone in for, in seconds.
-            on_pass: Told of each pass, on the executor.
+            on_pass: Told of each pass before its callers are, on the executor.
         """
         self._forward = forward
         self._executor = executor
@@ -137,19 +137,24 @@ class Batcher(Generic[T, R]):
             if batch := self._take():
                 begun_s, waiting = time.monotonic(), self.pending
                 outcomes = self._outcomes([waiter.item for waiter in batch])
-                batch[0].reply.get_loop().call_soon_threadsafe(_answer, batch, outcomes)
-                took_s = time.monotonic() - begun_s
-                item_s = took_s / len(batch)
-                self._item_s += (_NEWEST if self._item_s else 1) * (item_s - self._item_s)
-                if self._on_pass is not None:
-                    waits_s = [begun_s - each.since_s for each in batch]
-                    self._on_pass(waits_s, took_s, waiting)
+                try:
+                    self._count(batch, begun_s, waiting)
+                finally:
+                    batch[0].reply.get_loop().call_soon_threadsafe(_answer, batch, outcomes)
         finally:
             with self._lock:
                 self._scheduled = False
                 if self._waiting:
                     self._executor.submit(self._pass)
                     self._scheduled = True
+
+    def _count(self, batch: Sequence[_Waiter[T, R]], begun_s: float, waiting: int) -> None:
+        """Keep the pace of a pass; before its answers go out, so that who has one is counted."""
+        took_s = time.monotonic() - begun_s
+        item_s = took_s / len(batch)
+        self._item_s += (_NEWEST if self._item_s else 1) * (item_s - self._item_s)
+        if self._on_pass is not None:
+            self._on_pass([begun_s - each.since_s for each in batch], took_s, waiting)
 
     def _take(self) -> list[_Waiter[T, R]]:
         batch: list[_Waiter[T, R]] = []

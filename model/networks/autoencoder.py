@@ -59,7 +59,8 @@ class DomainEmbedding(nn.Module):
         """
         own = torch.arange(len(neighbours), device=neighbours.device).unsqueeze(1)
         self.mixed = torch.cat([own, neighbours], dim=1)
-        self.shares = torch.cat([1 - shares.sum(dim=1, keepdim=True), shares], dim=1)
+        whole = torch.cat([1 - shares.sum(dim=1, keepdim=True), shares], dim=1)
+        self.shares = whole.to(self.items.weight.dtype)
 
     def item_vectors(self, rows: Tensor) -> Tensor:
         """Look items up as they are scored, rows of any shape -> (..., D); zeros for padding."""

@@ -130,7 +130,7 @@ def domain_accuracy(first: Tensor, second: Tensor, generator: np.random.Generato
     if not learned:
         return 0.5
     gurs = torch.cat([first[:learned], second[:learned], first[learned:], second[learned:]])
-    gurs = gurs.detach().float().cpu()
+    gurs = gurs.detach().cpu().to(torch.get_default_dtype())  # as the classifier is
     labels = torch.cat([_labels(learned), _labels(len(first) - learned)])
     seen = gurs[: 2 * learned]
     gurs = (gurs - seen.mean(dim=0)) / (seen.std(dim=0) + 1e-6)

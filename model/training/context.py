@@ -129,9 +129,10 @@ class Context:
         return Catalogue(embedding.items.num_embeddings - 1, embedding.item_vectors)
 
     def sharpened(self, states: Tensor) -> Tensor:
-        """Return states (..., D) in float32, ready for a softmax over their scores."""
+        """Return states (..., D) in whole precision, ready for a softmax over their scores."""
         cosine = self.settings.network.scoring == "cosine"
-        return states.float() / self.settings.temperature if cosine else states.float()
+        states = _whole(states)
+        return states / self.settings.temperature if cosine else states
 
     def gurs(
         self, domain: TrainingDomain, users: Places, *, counts: Places | None = None
@@ -149,10 +150,10 @@ class Context:
         return torch.cat(parts)[self.on_device(np.argsort(np.concatenate(groups)))]
 
     def encode(self, domain: TrainingDomain, rows: Tensor) -> Tensor:
-        """Encode rows (B, T) of a domain to GURs (B, D) in float32."""
+        """Encode rows (B, T) of a domain to GURs (B, D) in whole precision."""
         with self.mixed_precision():
             gurs: Tensor = self.networks.serving.gur_encoder(domain.name, rows)
-        return gurs.float()
+        return _whole(gurs)
 
 
 def _mix_neighbours(networks: TrainingNetworks, data: TrainingData, count: int) -> None:
@@ -160,3 +161,8 @@ def _mix_neighbours(networks: TrainingNetworks, data: TrainingData, count: int) 
         neighbours, shares = likest_items(domain.training, domain.items, count)
         embedding = networks.serving.recommender(domain.name).embedding
         embedding.mix_neighbours(torch.from_numpy(neighbours), torch.from_numpy(shares))
+
+
+def _whole(states: Tensor) -> Tensor:
+    """Leave the halved precision of `mixed_precision` behind."""
+    return states.float() if states.dtype is torch.bfloat16 else states

@@ -25,10 +25,11 @@ from model.training.loop import train
 from model.training.parallel import Team, assemble
 from model.training.record import METRICS, read_metrics
 from model.training.settings import TrainSettings
+from tests.model.training.in_doubles import doubles
 
 ROOT = Path(__file__).parents[3]
 WAIT_S = 120.0
-CLOSE = 1e-5
+CLOSE = 1e-9
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -42,8 +43,8 @@ def made(
 ) -> TrainSettings:
     """Give settings without dropout, which is a process' own, for some of the phases.
 
-    Adam makes full steps of slopes that are little more than rounding, and what one phase leaves
-    of that the next one multiplies. So the phases are compared each from its own start.
+    Adam makes full steps of slopes that are little more than rounding, and how much there is of
+    that depends on the processor. So trainings are compared in double precision.
     """
     whole = quick.model_dump()
     tuned = phases in {"apart", "joint"}
@@ -67,7 +68,15 @@ def made(
 def command(data: Path, run: Path, settings: TrainSettings, *more: str) -> list[str]:
     config = run.with_suffix(".toml")
     config.write_text(toml({"train": settings.model_dump(mode="json")}))
-    arguments = ["-m", "recguru_cli", "train", "--data", str(data), "--out", str(run)]
+    arguments = [
+        "-m",
+        "tests.model.training.in_doubles",
+        "train",
+        "--data",
+        str(data),
+        "--out",
+        str(run),
+    ]
     return [
         *TWO,
         *arguments,
@@ -139,7 +148,8 @@ def test_two_processes_leave_the_trace_of_one(
     data: Path = request.getfixturevalue("tiny_dataset")
     quick: TrainSettings = request.getfixturevalue("quick")
     settings = made(quick, phases, dense_items=dense_items, shared_loss=shared_loss)
-    train(data, tmp_path / "one", settings, device="cpu")
+    with doubles():
+        train(data, tmp_path / "one", settings, device="cpu")
     code, out, errors = ended(started(command(data, tmp_path / "two", settings)))
     assert code == 0, errors
     assert_same_trace(tmp_path / "one", tmp_path / "two")
@@ -152,7 +162,8 @@ def test_a_critic_of_whitened_gurs_leaves_nearly_the_same_trace(
 ) -> None:
     # Whitening makes rounding, where GURs hardly spread, as large as what they spread elsewhere.
     settings = made(quick, phases, whitened=True)
-    train(tiny_dataset, tmp_path / "one", settings, device="cpu")
+    with doubles():
+        train(tiny_dataset, tmp_path / "one", settings, device="cpu")
     code, _, errors = ended(started(command(tiny_dataset, tmp_path / "two", settings)))
     assert code == 0, errors
     assert_same_trace(tmp_path / "one", tmp_path / "two", close=close)
@@ -180,7 +191,8 @@ def test_a_training_that_lost_a_process_goes_on_with_two_or_with_one(
     weights = "bundle/networks.safetensors"
     assert (run / weights).read_bytes() == (whole / weights).read_bytes()
 
-    train(tiny_dataset, alone, settings, resume=True, device="cpu")
+    with doubles():
+        train(tiny_dataset, alone, settings, resume=True, device="cpu")
     assert_same_trace(alone, whole)
 
 
