@@ -13,6 +13,7 @@ import numpy as np
 from model.bundle import DomainTables
 from model.data.vocabulary import Rows
 from model.errors import BadArtifactError, BadDataError
+from model.tensor_files import map_array
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a set may be called: it becomes a file's name and a word in a request."""
@@ -75,8 +76,8 @@ def read_sets(folder: Path, items: int) -> dict[str, Rows]:
     sets: dict[str, Rows] = {}
     for path in sorted(folder.glob("*.npy")):
         try:
-            rows = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            rows = np.array(map_array(path))
+        except (OSError, ValueError) as error:
             raise BadArtifactError(f"{path} cannot be read: {error}") from None
         if rows.dtype != np.int32 or rows.ndim != 1 or not len(rows):
             raise BadArtifactError(f"{path} is no list of rows")

@@ -48,6 +48,14 @@ def is_inner_product(index: FaissIndex) -> bool:
     return index.metric_type == faiss.METRIC_INNER_PRODUCT
 
 
+def holds(index: FaissIndex, vectors: Floats) -> bool:
+    """Say whether a flat index holds just these vectors (V, D), in their order."""
+    if not isinstance(index, faiss.IndexFlat) or (index.ntotal, index.d) != vectors.shape:
+        return False
+    held = faiss.rev_swig_ptr(index.get_xb(), vectors.size)  # a view, not a copy
+    return np.array_equal(held.reshape(vectors.shape), vectors)
+
+
 def write_index(index: FaissIndex, path: Path) -> None:
     """Write an index to a file.
 

@@ -23,9 +23,7 @@ from indexer.installation import warn_of_two_faiss
 from indexer.publish import latest
 from indexer.search import DomainIndex
 from indexer.spec import DeviceChoice, IndexSpec, read_spec, write_spec
-from model.bundle import FORMAT as BUNDLE_FORMAT
-from model.bundle import KIND as BUNDLE_KIND
-from model.bundle import Bundle, DomainTables
+from model.bundle import Bundle, DomainTables, read_bundle_manifest
 from model.console import Advance
 from model.errors import BadArtifactError
 from model.files import MANIFEST, check_files, read_manifest, write_manifest
@@ -91,6 +89,8 @@ class Release:
             index = faiss_api.read_index(path)
             vectors = tables.item_table[1:]
             check_index(index, spec, vectors.shape, str(path))
+            if faiss_api.is_flat(index) and not faiss_api.holds(index, vectors):
+                raise BadArtifactError(f"{path} holds other vectors than the item table")
             engine = open_engine(where, index, tables.item_table, threads=threads)
             sets = read_sets(folder / CANDIDATES / tables.name, len(vectors))
             indexes[tables.name] = DomainIndex(tables, spec.kind, engine, sets)
@@ -137,7 +137,7 @@ def _write_index(place: Path, tables: DomainTables, spec: IndexSpec) -> None:
 def _read_bundle(folder: Path, manifest: Mapping[str, Any]) -> Bundle:
     """Read the bundle of a release and check that all its parts are of one bundle."""
     place = folder / BUNDLE
-    content = read_manifest(place, kind=BUNDLE_KIND, format_number=BUNDLE_FORMAT)
+    content = read_bundle_manifest(place)
     for name, digest in content["files"].items():
         if manifest["files"].get(f"{BUNDLE}/{name}") != digest:
             raise BadArtifactError(f"{place / name} is not the file its bundle was written with")

@@ -19,13 +19,14 @@ from safetensors.numpy import save_file
 
 from model.data.vocabulary import Vocabulary
 from model.errors import BadArtifactError, NotFoundError
-from model.files import check_files, read_manifest, write_manifest
+from model.files import MANIFEST, check_files, read_manifest, write_manifest
 from model.tensor_files import read_arrays
 
 KIND = "recguru-bundle"
 FORMAT = 1
 NETWORKS = "networks.safetensors"
 TABLES = "tables.safetensors"
+_CONTENT = {"domains": list, "network": dict, "dataset": str, "files": dict, "digest": str}
 
 Floats = NDArray[np.float32]
 
@@ -71,7 +72,7 @@ class Bundle:
             BadArtifactError: If it is of another format or damaged, or a table holds a number that
                 is not finite; the file is named.
         """
-        manifest = read_manifest(folder, kind=KIND, format_number=FORMAT)
+        manifest = read_bundle_manifest(folder)
         if verify:
             check_files(folder, manifest)
         domains = tuple(_read_domain(folder / name, mapped=mapped) for name in manifest["domains"])
@@ -85,8 +86,16 @@ class Bundle:
         )
 
     def weights(self) -> dict[str, NDArray[Any]]:
-        """Read the weights of every network, by the name they have in the module tree."""
-        return read_arrays(self.folder / NETWORKS, mapped=self.mapped)
+        """Read the weights of every network, by the name they have in the module tree.
+
+        Raises:
+            NotFoundError: If the file is missing.
+            BadArtifactError: If it is damaged or a weight is not float32.
+        """
+        path = self.folder / NETWORKS
+        arrays = read_arrays(path, mapped=self.mapped)
+        _check_types(arrays, path)
+        return arrays
 
     def domain(self, name: str) -> DomainTables:
         """Return the tables of the domain of that name.
@@ -99,6 +108,23 @@ class Bundle:
                 return domain
         known = ", ".join(domain.name for domain in self.domains)
         raise NotFoundError(f"domain {name!r} is not in the bundle; it has {known}")
+
+
+def read_bundle_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a bundle folder and check that it holds what a bundle's does.
+
+    Raises:
+        NotFoundError: If it is not a bundle folder.
+        BadArtifactError: If the manifest is damaged or of another format.
+    """
+    manifest = read_manifest(folder, kind=KIND, format_number=FORMAT)
+    for key, kind in _CONTENT.items():
+        if not isinstance(manifest.get(key), kind):
+            raise BadArtifactError(f"{folder / MANIFEST} is damaged: {key} is no {kind.__name__}")
+    for name in manifest["domains"]:
+        if not isinstance(name, str) or name in {"", ".", ".."} or "/" in name:
+            raise BadArtifactError(f"{folder / MANIFEST} is damaged: {name!r:.64} names no domain")
+    return manifest
 
 
 def write_bundle(
@@ -154,12 +180,22 @@ def _read_domain(place: Path, *, mapped: bool) -> DomainTables:
     except KeyError as error:
         raise BadArtifactError(f"{path} holds no {error}") from None
     rows = len(vocabulary) + 1
-    if item_table.ndim != 2 or len(item_table) != rows or popularity.shape != (rows,):  # noqa: PLR2004
+    axes = (item_table.ndim, popularity.ndim)
+    if axes != (2, 1):
+        raise BadArtifactError(f"{path} holds tables of {axes[0]} and {axes[1]} axes, not 2 and 1")
+    if (len(item_table), len(popularity)) != (rows, rows):
         raise BadArtifactError(
             f"{path} holds tables of {len(item_table)} and {len(popularity)} rows, not {rows}"
         )
+    _check_types(arrays, path)
     _check_finite(arrays, path)
     return DomainTables(place.name, vocabulary, item_table, popularity)
+
+
+def _check_types(arrays: Mapping[str, NDArray[Any]], path: Path) -> None:
+    for name, array in arrays.items():
+        if array.dtype != np.float32:
+            raise BadArtifactError(f"{path}: {name} is {array.dtype}, not float32")
 
 
 def _check_finite(arrays: Mapping[str, NDArray[Any]], path: Path) -> None:

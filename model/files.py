@@ -124,7 +124,7 @@ def read_manifest(folder: Path, *, kind: str, format_number: int) -> dict[str, A
         manifest = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise NotFoundError(f"{folder} is not a {kind}: there is no {MANIFEST} in it") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadArtifactError(f"{path} cannot be read: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
         found = manifest.get("kind") if isinstance(manifest, dict) else None
@@ -146,7 +146,7 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
         BadArtifactError: Naming the first file that is missing, unexpected, or changed.
     """
     listed = manifest.get("files")
-    if not isinstance(listed, dict) or manifest.get("digest") != digest_of(listed):
+    if not isinstance(listed, dict) or manifest.get("digest") != _digest_or_none(listed):
         raise BadArtifactError(
             f"{folder / MANIFEST} is damaged: its digest does not match its list"
         )
@@ -158,6 +158,14 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
             raise BadArtifactError(f"{folder / name} is not listed in the manifest")
         if found[name] != listed[name]:
             raise BadArtifactError(f"{folder / name} is damaged: its SHA-256 is not the manifest's")
+
+
+def _digest_or_none(listed: Mapping[str, Any]) -> str | None:
+    """Give the digest of what may be anything; None where it holds what UTF-8 cannot say."""
+    try:
+        return digest_of(listed)
+    except UnicodeEncodeError:
+        return None
 
 
 def _occupied(place: Path) -> RecGuruError:

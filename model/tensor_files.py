@@ -1,11 +1,13 @@
-"""Arrays of a safetensors file: copies, or views of the mapped file."""
+"""Arrays of safetensors and npy files: copies, or views of the mapped file."""
 
 import json
 import mmap
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
@@ -13,6 +15,7 @@ from safetensors.numpy import load_file
 from model.errors import BadArtifactError, NotFoundError
 
 _LENGTH_BYTES = 8  # the file begins with the length of its header, little-endian
+_REASON_CHARACTERS = 200  # numpy quotes a header in full
 _TYPES = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8", "U8": "u1", "BOOL": "?"}
 
 
@@ -29,12 +32,30 @@ def read_arrays(path: Path, *, mapped: bool) -> dict[str, NDArray[Any]]:
         NotFoundError: If there is no such file.
         BadArtifactError: If it is none of that format.
     """
-    if not path.exists():
-        raise NotFoundError(f"{path} is missing")
     try:
+        if not path.exists():
+            raise NotFoundError(f"{path} is missing")
         return _mapped(path) if mapped else load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise BadArtifactError(f"{path} cannot be read: {error}") from None
+
+
+def map_array(path: str | Path) -> NDArray[Any]:
+    """Map the array of an npy file, for reading.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it holds no array of numbers.
+    """
+    try:
+        array: NDArray[Any] = open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:
+        # A damaged header is parsed as Python, which fails in many ways besides a ValueError.
+        reason = shorten(str(error), _REASON_CHARACTERS, placeholder="…")
+        raise ValueError(reason or type(error).__name__) from error
+    return array
 
 
 def _mapped(path: Path) -> dict[str, NDArray[Any]]:

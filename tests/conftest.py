@@ -1,11 +1,13 @@
 """Small real artifacts that several packages test with."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from model.data.dataset import DomainData, Sequences, write_dataset
 from model.data.vocabulary import StringTable, Vocabulary
@@ -28,6 +30,7 @@ TINY = NetworkSettings(
 # A loaded machine must not fail a property that holds; the same examples on every run, everywhere.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
+set_hypothesis_home_dir(Path(tempfile.gettempdir(), "hypothesis-notes"))  # not in the checkout
 
 # Two test processes share two cores: more threads than one each would fight.
 torch.set_num_threads(1)

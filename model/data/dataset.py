@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from model.data.vocabulary import Rows, StringTable, Vocabulary
 from model.errors import BadArtifactError, NotFoundError
 from model.files import check_files, read_manifest, write_manifest
+from model.tensor_files import map_array
 
 KIND = "recguru-dataset"
 FORMAT = 1
@@ -169,8 +170,8 @@ def write_dataset(
 def _read_domain(folder: Path, name: str) -> DomainData:
     place = folder / name
     try:
-        rows = np.load(place / "sequences.rows.npy", mmap_mode="r", allow_pickle=False)
-        ends = np.load(place / "sequences.ends.npy", allow_pickle=False)
+        rows = map_array(place / "sequences.rows.npy")
+        ends = np.array(map_array(place / "sequences.ends.npy"))
     except (OSError, ValueError) as error:
         raise BadArtifactError(f"the sequences in {place} cannot be read: {error}") from None
     vocabulary = Vocabulary.read(place)
@@ -184,7 +185,7 @@ def _read_domain(folder: Path, name: str) -> DomainData:
 
 def _read_shared(path: Path, users: tuple[int, int]) -> NDArray[np.int32]:
     try:
-        shared: NDArray[np.int32] = np.load(path, allow_pickle=False)
+        shared: NDArray[np.int32] = np.array(map_array(path))
     except (OSError, ValueError) as error:
         raise BadArtifactError(f"{path} cannot be read: {error}") from None
     if shared.shape[1:] != (2,) or not ((shared >= 0) & (shared < users)).all():

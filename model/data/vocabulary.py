@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import BadArtifactError
+from model.tensor_files import map_array
 
 ItemId = NewType("ItemId", str)
 UserId = NewType("UserId", str)
@@ -49,8 +50,7 @@ class StringTable(Sequence[str]):
             BadArtifactError: If a file is missing or the two do not belong together.
         """
         try:
-            text = np.load(f"{stem}.text.npy", mmap_mode="r", allow_pickle=False)
-            ends = np.load(f"{stem}.ends.npy", mmap_mode="r", allow_pickle=False)
+            text, ends = map_array(f"{stem}.text.npy"), map_array(f"{stem}.ends.npy")
         except (OSError, ValueError) as error:
             raise BadArtifactError(f"string table {stem} cannot be read: {error}") from None
         fits = text.dtype == np.uint8 and ends.dtype == np.int64 and text.ndim == ends.ndim == 1

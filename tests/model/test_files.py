@@ -322,11 +322,16 @@ def test_another_kind_or_format_is_refused_and_a_newer_one_told_from_a_damaged_o
     assert str(caught.value) == message.format(numbers)
 
 
-@pytest.mark.parametrize("content", [b"", b'{"kind": "numb', b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b'{"kind": "numb', b"\xff\xfe", b"[" * 100_000])
 def test_a_manifest_that_is_not_json_is_refused(content: bytes, numbers: Path) -> None:
     (numbers / MANIFEST).write_bytes(content)
     with pytest.raises(BadArtifactError, match=r"manifest\.json cannot be read: "):
         read_manifest(numbers, kind="numbers", format_number=3)
+
+
+def test_a_list_of_files_that_no_digest_can_be_made_of_is_refused(numbers: Path) -> None:
+    with pytest.raises(BadArtifactError, match=r"its digest does not match its list$"):
+        check_files(numbers, {"files": {"one.txt": "\ud800"}, "digest": "0" * 64})
 
 
 @pytest.mark.parametrize("content", [b"[]", b"3"])
