@@ -1,5 +1,7 @@
 """One call from its first try to its answer or failure: deadline, retries, what a status means."""
 
+import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,18 +11,28 @@ import grpc
 import numpy as np
 
 from client.settings import ClientSettings, TlsSettings
+from client.wire import SERVICE
 from model.errors import (
     BadSettingError,
+    ForbiddenError,
     InvalidInputError,
     NotFoundError,
     NotReadyError,
     OverloadedError,
     RecGuruError,
     RemoteError,
+    UnauthenticatedError,
 )
 
 A = TypeVar("A")
 Q = TypeVar("Q")
+
+_MANY = ("dns:///", "ipv4:", "ipv6:")
+_IN_TURN = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": SERVICE},
+}
+_RETRY_AFTER_MS = "grpc-retry-pushback-ms"
 
 _SPREAD = 0.2
 _SHORTEST_S = 0.001
@@ -31,6 +43,8 @@ _FAILURES: dict[grpc.StatusCode, type[RecGuruError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidInputError,
     grpc.StatusCode.NOT_FOUND: NotFoundError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
+    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
+    grpc.StatusCode.PERMISSION_DENIED: ForbiddenError,
 }
 
 
@@ -38,7 +52,9 @@ def open_channel(address: str, settings: ClientSettings) -> grpc.Channel:
     """Prepare a connection, which the first call opens.
 
     Args:
-        address: `HOST:PORT`, an IPv6 host in brackets.
+        address: `HOST:PORT`, an IPv6 host in brackets. `dns:///HOST:PORT` stands for every server
+            of that name, `ipv4:HOST:PORT,HOST:PORT` for those: they are called in turn, and those
+            that drain are left out.
         settings: How the connection is secured and how soon it is tried again.
 
     Raises:
@@ -56,6 +72,8 @@ def open_channel(address: str, settings: ClientSettings) -> grpc.Channel:
         ("grpc.initial_reconnect_backoff_ms", min(first_ms, most_ms)),
         ("grpc.max_reconnect_backoff_ms", most_ms),
     ]
+    if address.startswith(_MANY):
+        options.append(("grpc.service_config", json.dumps(_IN_TURN)))
     if not settings.tls.wanted:
         return grpc.insecure_channel(address, options)
     if settings.tls.authority:
@@ -92,6 +110,7 @@ class Caller:
         self._address = address
         self._settings = settings
         self._answers = answers
+        self._metadata = _authorization(settings)
         self._generator = np.random.default_rng()
 
     def call(
@@ -113,7 +132,9 @@ class Caller:
         Raises:
             InvalidInputError: If the server refused the request, or it is too large.
             NotFoundError: If the request names something the server does not have.
-            OverloadedError: If the server holds as many calls as it may.
+            OverloadedError: If the server holds as many calls as it may, to the last try.
+            UnauthenticatedError: If the server knows no such token, or wants one.
+            ForbiddenError: If the token is not good for this call.
             NotReadyError: If the server is there but has no release loaded, or is draining.
             RemoteError: If no server answers, or not in time, or it failed.
         """
@@ -124,32 +145,41 @@ class Caller:
         while True:
             tries += 1
             try:
-                return method(request, timeout=max(end_s - time.monotonic(), _SHORTEST_S))
+                return method(
+                    request,
+                    timeout=max(end_s - time.monotonic(), _SHORTEST_S),
+                    metadata=self._metadata,
+                )
             except grpc.RpcError as error:
-                code, details = error.code(), error.details() or ""
-            if code is not grpc.StatusCode.UNAVAILABLE:
-                raise self._failure(code, details, name, within_s)
-            wait_s = next(waits, None)
-            if wait_s is None or time.monotonic() + wait_s >= end_s:
-                raise self._unavailable(details, name, tries)
+                code, details, hint_s = error.code(), error.details() or "", _hint_s(error)
+            again = code is grpc.StatusCode.UNAVAILABLE or hint_s is not None
+            wait_s = max(next(waits, math.inf), hint_s or 0.0) if again else math.inf
+            if time.monotonic() + wait_s >= end_s:
+                raise self._failure(code, details, name, within_s, tries)
             time.sleep(wait_s)
 
     def _failure(
-        self, code: grpc.StatusCode, details: str, name: str, within_s: float
+        self, code: grpc.StatusCode, details: str, name: str, within_s: float, tries: int
     ) -> RecGuruError:
+        server = self._address
+        if code is grpc.StatusCode.UNAVAILABLE:
+            return self._unavailable(details, name, tries)
+        kind = _FAILURES.get(code, RemoteError)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return RemoteError(f"{self._address} did not answer {name} within {within_s:g} s")
-        if _TOO_LARGE_FOR_SERVER in details:
-            return InvalidInputError(f"{name}: the request is larger than {self._address} accepts")
-        if _TOO_LARGE_FOR_CLIENT in details:
+            details = f"{server} did not answer {name} within {within_s:g} s"
+        elif code is grpc.StatusCode.UNAUTHENTICATED:
+            what = "does not know this token" if self._metadata else "asks for a token"
+            details = f"{server} {what}; see client.token_file"
+        elif _TOO_LARGE_FOR_SERVER in details:
+            kind = InvalidInputError
+            details = f"{name}: the request is larger than {server} accepts"
+        elif _TOO_LARGE_FOR_CLIENT in details:
+            kind = RemoteError
             most = self._settings.max_message_bytes
-            return RemoteError(
-                f"the answer to {name} is larger than {most} bytes; raise max_message_bytes"
-            )
-        kind = _FAILURES.get(code)
-        if kind is not None:
-            return kind(details)
-        return RemoteError(f"{self._address} failed to answer {name}: {code.name}: {details}")
+            details = f"the answer to {name} is larger than {most} bytes; raise max_message_bytes"
+        elif code not in _FAILURES:
+            details = f"{server} failed to answer {name}: {code.name}: {details}"
+        return kind(details)
 
     def _unavailable(self, details: str, name: str, tries: int) -> RecGuruError:
         if self._answers(self._settings.first_backoff_s):
@@ -158,6 +188,38 @@ class Caller:
         return RemoteError(
             f"no server answers at {self._address}, tried {times}; is it running? ({details})"
         )
+
+
+def _authorization(settings: ClientSettings) -> tuple[tuple[str, str], ...]:
+    """Give the metadata that says who calls: nothing where no token is set.
+
+    Raises:
+        BadSettingError: If there is no token in the file that should hold it.
+    """
+    if settings.token is not None:
+        token = settings.token.get_secret_value()
+    elif settings.token_file is not None:
+        try:
+            token = settings.token_file.read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise BadSettingError(f"token file {settings.token_file}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise BadSettingError(f"token file {settings.token_file} is not ASCII") from None
+    else:
+        return ()
+    if not (token.isascii() and token.isprintable() and token):
+        raise BadSettingError("the token is empty or holds characters that no token has")
+    return (("authorization", f"Bearer {token}"),)
+
+
+def _hint_s(error: grpc.RpcError) -> float | None:
+    """Read when a full server says to come again, in seconds; None if it does not."""
+    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return None
+    for each in error.trailing_metadata() or ():
+        if each.key == _RETRY_AFTER_MS and str(each.value).isdecimal():
+            return int(each.value) / 1000
+    return None
 
 
 def _credentials(tls: TlsSettings) -> grpc.ChannelCredentials:

@@ -10,6 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client.connection_flags import (
+    Config,
+    Tls,
+    TlsAuthority,
+    TlsCa,
+    TlsCertificate,
+    TlsKey,
+    TokenFile,
+    client_settings,
+)
 from model.console import make_app, print_json
 
 if TYPE_CHECKING:
@@ -44,22 +54,6 @@ class Baseline(enum.StrEnum):
     COOCCURRENCE = "co-occurrence"
 
 
-Config = Annotated[
-    Path | None,
-    typer.Option(help="TOML file; its table [client] holds deadline, retries and TLS."),
-]
-Tls = Annotated[bool, typer.Option("--tls", help="Encrypt, with the authorities that gRPC ships.")]
-TlsCa = Annotated[
-    Path | None, typer.Option(help="Encrypt; trust the authorities in this PEM file alone.")
-]
-TlsCertificate = Annotated[
-    Path | None, typer.Option(help="PEM file of this client's certificate; needs --tls-key.")
-]
-TlsKey = Annotated[Path | None, typer.Option(help="PEM file of that certificate's private key.")]
-TlsAuthority = Annotated[
-    str | None,
-    typer.Option(help="Name in the server's certificate where it is not the host of --server."),
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -87,10 +81,12 @@ def recommend(  # noqa: PLR0913  # every flag is a parameter
     ] = None,
     json: Json = False,
     config: Config = None,
+    tls: Tls = False,
     tls_ca: TlsCa = None,
     tls_certificate: TlsCertificate = None,
     tls_key: TlsKey = None,
     tls_authority: TlsAuthority = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Rank the items of a domain for one user.
 
@@ -104,7 +100,8 @@ def recommend(  # noqa: PLR0913  # every flag is a parameter
     """  # noqa: D301  # the backspace keeps the lines of the example apart
     if user is not None and (data is None or history):
         raise typer.BadParameter("needs --data, and no --history", param_hint="--user")
-    settings = _settings(config, tls_ca, tls_certificate, tls_key, tls_authority)
+    files = {"ca": tls_ca, "certificate": tls_certificate, "key": tls_key}
+    settings = client_settings(config, files, tls_authority, token_file, tls=tls)
     histories = _given(history or [])
 
     from client.messages import Question
@@ -138,10 +135,12 @@ def evaluate(  # noqa: PLR0913  # every flag is a parameter
     batch: Annotated[int, typer.Option(min=1, help="Questions answered together.")] = 64,
     json: Json = False,
     config: Config = None,
+    tls: Tls = False,
     tls_ca: TlsCa = None,
     tls_certificate: TlsCertificate = None,
     tls_key: TlsKey = None,
     tls_authority: TlsAuthority = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Rank every held-out item of a dataset; give exactly one of --server, --bundle, --baseline.
 
@@ -154,7 +153,8 @@ def evaluate(  # noqa: PLR0913  # every flag is a parameter
       recguru evaluate --data dataset --bundle run/bundle --out report.json --json
       recguru evaluate --data dataset --baseline popularity --out popularity.json
     """  # noqa: D301  # the backspace keeps the lines of the example apart
-    settings = _settings(config, tls_ca, tls_certificate, tls_key, tls_authority)
+    files = {"ca": tls_ca, "certificate": tls_certificate, "key": tls_key}
+    settings = client_settings(config, files, tls_authority, token_file, tls=tls)
 
     opened = _system(server, bundle, baseline, settings)
     for name in _THREADS:
@@ -173,20 +173,6 @@ def evaluate(  # noqa: PLR0913  # every flag is a parameter
     else:
         print_report(report)
         typer.echo(f"report in {out}")
-
-
-def _settings(
-    config: Path | None,
-    ca: Path | None,
-    certificate: Path | None,
-    key: Path | None,
-    authority: str | None,
-) -> "ClientSettings":
-    from client.settings import ClientSettings
-    from model.settings import load_settings
-
-    tls = {"ca": ca, "certificate": certificate, "key": key, "authority": authority}
-    return load_settings(ClientSettings, table="client", config=config, flags={"tls": tls})
 
 
 def _given(history: list[str]) -> "dict[str, list[str]]":

@@ -34,7 +34,7 @@ class RecommenderClient:
         """Make a client that has not connected yet.
 
         Args:
-            address: `HOST:PORT`.
+            address: `HOST:PORT`, or `dns:///HOST:PORT` for all servers of that name in turn.
             settings: Deadline, retries, TLS; the defaults where none are given.
 
         Raises:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-from model.settings import Settings
+from model.settings import Settings, secret_error
 
 
 class TlsSettings(Settings):
@@ -45,8 +45,9 @@ class ClientSettings(Settings):
     """Seconds a call may take, every try and the waits between them included."""
 
     attempts: Annotated[int, Field(ge=1, le=100)] = 5
-    """Tries of a call while the server is unavailable; 1 never tries again. Every other failure
-    ends the call at once: the same request would fail the same way, or add to the load."""
+    """Tries of a call while the server is unavailable, or full and says when to come again; 1 never
+    tries again. Every other failure ends the call at once: the same request would fail the same
+    way."""
 
     first_backoff_s: Annotated[float, Field(gt=0, le=60)] = 0.1
     """Seconds to wait before the second try, varied by a fifth; later waits double."""
@@ -57,5 +58,18 @@ class ClientSettings(Settings):
     max_message_bytes: Annotated[int, Field(ge=1024, le=2**31 - 1)] = 64 * 2**20
     """Largest answer that is accepted: room for 256 users with 1,000 items of 200 bytes each."""
 
+    token: SecretStr | None = None
+    """Bearer token for servers that ask for one. Best from the environment or `token_file`."""
+
+    token_file: Path | None = None
+    """File that holds the token, in place of `token`; spaces and line ends around it do not count.
+    It is read when the client is made."""
+
     tls: TlsSettings = TlsSettings()
     """Encryption; off unless something in it is set."""
+
+    @model_validator(mode="after")
+    def _one_token(self) -> Self:
+        if self.token is not None and self.token_file is not None:
+            raise secret_error("token and token_file exclude each other; give one")
+        return self

@@ -47,6 +47,7 @@ def build(
     settings: IndexSettings,
     candidates: Mapping[str, Path],
     advance: Advance,
+    activate: bool = True,
 ) -> Built:
     """Build a release of a bundle and publish it; on any failure the root stays as it was.
 
@@ -56,6 +57,7 @@ def build(
         settings: The kind of index, and where it is tried.
         candidates: Files of candidate sets, one item id a line, by the set's name.
         advance: Called once for each of `steps`.
+        activate: Whether `LATEST` is to name the release.
 
     Raises:
         BadDataError: If a candidate file cannot be used.
@@ -75,7 +77,7 @@ def build(
             digest = write_release(folder, bundle, spec, sets, advance=advance)
         release = Release.read(work / "release", device=device)
         _try_out(release, settings, advance)
-        place = publish(root, work / "release", digest)
+        place = publish(root, work / "release", digest, activate=activate)
     return Built(place, digest, bundle, spec.kind, sets, time.perf_counter() - started)
 
 

@@ -1,6 +1,5 @@
-"""`recguru indexer build|measure|info` (also the command `indexer`) and `recguru doctor`."""
+"""`recguru indexer build|measure|info`, also the command `indexer`."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
     from indexer.candidates import CandidateSet
 
 app = make_app("Build, measure and inspect releases: what a server loads.")
-doctor_app = make_app("Examine the installation.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda; default auto.")]
@@ -30,6 +28,9 @@ def build(  # noqa: PLR0913  # one parameter an option
         list[str] | None,
         typer.Option(metavar="NAME=FILE", help="A candidate set: item ids, one a line."),
     ] = None,
+    activate: Annotated[
+        bool, typer.Option(help="Point LATEST at the release, or leave it where it is.")
+    ] = True,
     device: Device = None,
     config: Config = None,
     as_json: Json = False,
@@ -55,7 +56,9 @@ def build(  # noqa: PLR0913  # one parameter an option
     settings = load_settings(IndexSettings, table="index", config=config, flags=flags)
     read = Bundle.read(bundle)
     with progress("building", steps(read)) as advance:
-        built = run_build(read, out, settings=settings, candidates=files, advance=advance)
+        built = run_build(
+            read, out, settings=settings, candidates=files, advance=advance, activate=activate
+        )
     for candidate_set in built.sets:
         if candidate_set.unknown:
             warn(
@@ -146,30 +149,6 @@ def info(
         print_json(figures)
     else:
         _print_info(figures)
-
-
-@doctor_app.command()
-def doctor(*, as_json: Json = False) -> None:
-    """Say what is installed: Python, libraries, which FAISS, GPU, threads.
-
-    What is broken is named with its fix, and the command then exits with 1.
-
-    \b
-    Example:
-      recguru doctor
-    """  # noqa: D301  # the backspace keeps the lines of the example apart
-    from indexer.doctor import examine
-
-    findings = examine()
-    if as_json:
-        print_json([{**asdict(finding), "broken": finding.broken} for finding in findings])
-    else:
-        for finding in findings:
-            state = "BROKEN" if finding.broken else "ok"
-            fix = f"; to fix it: {finding.fix}" if finding.broken else ""
-            typer.echo(f"{state:<7}{finding.name}: {finding.value}{fix}")
-    if any(finding.broken for finding in findings):
-        raise typer.Exit(1)
 
 
 def _folder_to_measure(releases: Path | None, release: Path | None) -> Path:

@@ -5,30 +5,15 @@ import platform
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from indexer.installation import REPAIR, faiss_wheels
 from model.errors import RecGuruError
+from model.findings import Finding
 
 DISTRIBUTION = "recguru-service"
 _OLDEST_PYTHON = (3, 11)
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at."""
-
-    name: str
-    value: str
-    fix: str = ""
-    """What to do about it, in one line; empty where nothing is broken."""
-
-    @property
-    def broken(self) -> bool:
-        """Whether something does not work until it is fixed."""
-        return bool(self.fix)
 
 
 def examine() -> list[Finding]:

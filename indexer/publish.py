@@ -2,6 +2,7 @@
 
     <root>/<version>/            a release
     <root>/LATEST                name of the version to serve, replaced atomically
+    <root>/CANARY                if there is one: a version that some calls try out, and their share
     <root>/.building-<random>/   a build at work, or the rest of a dead one
     <root>/.lock                 held for moments by whoever changes what is in the root
 
@@ -17,16 +18,19 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from model.errors import BadArtifactError, NotFoundError, OverloadedError
+from model.errors import BadArtifactError, BadSettingError, NotFoundError, OverloadedError
 from model.files import write_bytes_atomically
 
 LATEST = "LATEST"
+CANARY = "CANARY"
 _LOCK = ".lock"
 _WORK = ".building-"
 _VERSION = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[0-9a-f]{12}")
+_SHARE = re.compile(r"[0-9]+(\.[0-9]+)?(e-[0-9]+)?")
 _MOMENT = "%Y%m%dT%H%M%S.%fZ"
 _PATIENCE_S = 60.0
 _PAUSE_S = 0.02
@@ -53,6 +57,36 @@ def latest(root: Path) -> Path:
     return root / name
 
 
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A version that some calls try out before `LATEST` names it."""
+
+    version: str
+    share: float
+    """Of the calls that say whom they are for, 0 to 1."""
+
+
+def canary(root: Path) -> Canary | None:
+    """Return what `CANARY` names; None where there is no such file.
+
+    Raises:
+        BadArtifactError: If it names no version that is there, or no share from 0 to 1.
+    """
+    pointer = root / CANARY
+    try:
+        content = pointer.read_bytes().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BadArtifactError(f"{pointer} cannot be read: {error.strerror}") from None
+    version, _, share = content.removesuffix("\n").partition(" ")
+    if not _VERSION.fullmatch(version) or not (root / version).is_dir():
+        raise BadArtifactError(f"{pointer} names {version!r}, which is no release in {root}")
+    if not _SHARE.fullmatch(share) or float(share) > 1:
+        raise BadArtifactError(f"{pointer}: the share {share!r} is no number from 0 to 1")
+    return Canary(version, float(share))
+
+
 def versions(root: Path) -> list[str]:
     """List the versions in a root, oldest first; none where there is no such folder."""
     if not root.is_dir():
@@ -68,7 +102,7 @@ def workspace(root: Path) -> Iterator[Path]:
         OverloadedError: If other builds hold the root's lock for a minute.
     """
     root.mkdir(parents=True, exist_ok=True)
-    with _locked(root):
+    with locked(root):
         _sweep(root)
         place = Path(tempfile.mkdtemp(dir=root, prefix=_WORK))
         held = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
@@ -80,7 +114,7 @@ def workspace(root: Path) -> Iterator[Path]:
         os.close(held)
 
 
-def publish(root: Path, folder: Path, digest: str) -> Path:
+def publish(root: Path, folder: Path, digest: str, *, activate: bool = True) -> Path:
     """Move a finished, synced folder of a workspace to its version, then point `LATEST` at it.
 
     Args:
@@ -88,6 +122,7 @@ def publish(root: Path, folder: Path, digest: str) -> Path:
         folder: The release, complete and on disk.
         digest: Its digest, hexadecimal; the version's name begins with the moment and ends with
             the digest's first 12 digits.
+        activate: Whether `LATEST` is to name it.
 
     Returns:
         The version's folder. Its name sorts after every other version of the root.
@@ -95,11 +130,12 @@ def publish(root: Path, folder: Path, digest: str) -> Path:
     Raises:
         OverloadedError: If other builds hold the root's lock for a minute.
     """
-    with _locked(root):
+    with locked(root):
         place = root / f"{_next_moment(root):{_MOMENT}}-{digest[:12]}"
         folder.rename(place)
         _sync(root)  # before LATEST can name it
-        write_bytes_atomically(root / LATEST, f"{place.name}\n".encode())
+        if activate:
+            write_bytes_atomically(root / LATEST, f"{place.name}\n".encode())
     return place
 
 
@@ -115,33 +151,68 @@ def folder_of(root: Path, version: str) -> Path:
 
 
 def activate(root: Path, version: str) -> None:
-    """Point `LATEST` at a version that is there, newer or older.
+    """Point `LATEST` at a version that is there, newer or older; it is no canary any more.
 
     Raises:
         NotFoundError: If the root has no such version.
         OverloadedError: If other builds hold the root's lock for a minute.
     """
     folder_of(root, version)  # where there is none, not even the lock is made
-    with _locked(root):
+    with locked(root):
         folder_of(root, version)
         write_bytes_atomically(root / LATEST, f"{version}\n".encode())
+        if (tried := canary(root)) is not None and tried.version == version:
+            (root / CANARY).unlink()
+
+
+def try_out(root: Path, tried: Canary) -> None:
+    """Let a version answer a share of the calls, beside the one that `LATEST` names.
+
+    Raises:
+        NotFoundError: If the root has no such version, or no `LATEST`.
+        BadArtifactError: If `LATEST` names no version that is there.
+        BadSettingError: If `LATEST` names this very version.
+        OverloadedError: If other builds hold the root's lock for a minute.
+    """
+    folder_of(root, tried.version)
+    with locked(root):
+        folder_of(root, tried.version)
+        if latest(root).name == tried.version:
+            raise BadSettingError(f"{LATEST} names {tried.version}: it answers every call already")
+        content = f"{tried.version} {tried.share:g}\n"
+        write_bytes_atomically(root / CANARY, content.encode())
+
+
+def end_canary(root: Path) -> None:
+    """Let the version that `LATEST` names answer every call again.
+
+    Raises:
+        OverloadedError: If other builds hold the root's lock for a minute.
+    """
+    if (root / CANARY).exists():
+        with locked(root):
+            (root / CANARY).unlink(missing_ok=True)
 
 
 def prune(root: Path, *, keep: int) -> list[str]:
-    """Remove all versions but the newest `keep` and the one `LATEST` names -> those removed.
+    """Remove all versions but the newest `keep`, the one `LATEST` names and the canary.
+
+    Returns those removed.
 
     A version goes in one step, before its files do: nobody finds a part of it. Servers that have it
     loaded go on serving it.
 
     Raises:
         NotFoundError: If there is no `LATEST`.
-        BadArtifactError: If `LATEST` names no version that is there.
+        BadArtifactError: If `LATEST` names no version that is there, or `CANARY` cannot be read.
         OverloadedError: If other builds hold the root's lock for a minute.
     """
     latest(root)  # where there is none, not even the lock is made
-    with _locked(root):
+    with locked(root):
         there = versions(root)
         kept = {latest(root).name, *there[-keep:]}
+        if (tried := canary(root)) is not None:
+            kept.add(tried.version)
         removed = [version for version in there if version not in kept]
         with tempfile.TemporaryDirectory(dir=root, prefix=_WORK) as place:
             for version in removed:
@@ -151,7 +222,12 @@ def prune(root: Path, *, keep: int) -> list[str]:
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def locked(root: Path) -> Iterator[None]:
+    """Hold a root's lock: nobody else changes what is in it meanwhile.
+
+    Raises:
+        OverloadedError: If others hold it for a minute.
+    """
     handle = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         deadline = time.monotonic() + _PATIENCE_S
@@ -182,7 +258,7 @@ def _sweep(root: Path) -> None:
                     shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(handle)
-        elif path.name.startswith(f".{LATEST}."):  # half a pointer: they are written under the lock
+        elif path.name.startswith((f".{LATEST}.", f".{CANARY}.")):  # half a pointer: written locked
             path.unlink(missing_ok=True)
 
 

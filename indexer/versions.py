@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from indexer.publish import activate, folder_of, latest, versions
+from indexer.publish import Canary, activate, canary, folder_of, latest, try_out, versions
 from indexer.release import FORMAT, KIND
 from model.errors import RecGuruError
 from model.files import check_files, read_manifest
@@ -13,7 +13,8 @@ def described(root: Path) -> list[dict[str, Any]]:
     """Describe the versions in a root, the newest first.
 
     Returns:
-        For each its `version`, whether it is `active` (LATEST names it), and either the digests of
+        For each its `version`, whether it is `active` (LATEST names it), the `canary_share` of the
+        calls that try it out (None where it is no canary), and either the digests of
         its `bundle`, `dataset` and release (`digest`) and its `bytes` on disk, or its `damage`.
         Files are not checked against their digests.
 
@@ -23,9 +24,14 @@ def described(root: Path) -> list[dict[str, Any]]:
     there = versions(root)
     if not there:
         latest(root)
-    active = _active(root)
+    active, tried = _active(root), _canary(root)
     return [
-        {"version": version, "active": version == active, **_about(root / version)}
+        {
+            "version": version,
+            "active": version == active,
+            "canary_share": tried.share if tried and tried.version == version else None,
+            **_about(root / version),
+        }
         for version in reversed(there)
     ]
 
@@ -42,15 +48,39 @@ def activate_checked(root: Path, version: str) -> str | None:
         OverloadedError: If other builds hold the root's lock for a minute.
     """
     before = _active(root)
-    folder = folder_of(root, version)
-    check_files(folder, read_manifest(folder, kind=KIND, format_number=FORMAT))
+    _check(root, version)
     activate(root, version)
     return before
+
+
+def try_out_checked(root: Path, tried: Canary) -> None:
+    """Let a version whose files are all what they were answer a share of the calls.
+
+    Raises:
+        NotFoundError: If the root has no such version, or no LATEST.
+        BadArtifactError: If a file of the version is damaged; CANARY then stays as it is.
+        BadSettingError: If LATEST names this very version.
+        OverloadedError: If other builds hold the root's lock for a minute.
+    """
+    _check(root, tried.version)
+    try_out(root, tried)
+
+
+def _check(root: Path, version: str) -> None:
+    folder = folder_of(root, version)
+    check_files(folder, read_manifest(folder, kind=KIND, format_number=FORMAT))
 
 
 def _active(root: Path) -> str | None:
     try:
         return latest(root).name
+    except RecGuruError:
+        return None
+
+
+def _canary(root: Path) -> Canary | None:
+    try:
+        return canary(root)
     except RecGuruError:
         return None
 

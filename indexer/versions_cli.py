@@ -1,4 +1,4 @@
-"""`recguru releases list|activate|prune`: the versions in a release root, and which is served."""
+"""`recguru releases list|activate|canary|prune`: the versions in a root, and which are served."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("list")
 def list_versions(*, releases: Root, as_json: Json = False) -> None:
-    """Show the versions in a release root, the newest first, and which of them LATEST names.
+    """Show the versions in a release root, the newest first.
+
+    `*` marks the one that LATEST names, `~` the canary.
 
     \b
     Example:
@@ -28,9 +30,11 @@ def list_versions(*, releases: Root, as_json: Json = False) -> None:
         print_json(found)
         return
     for version in found:
-        mark = "*" if version["active"] else " "
+        share = version["canary_share"]
+        mark = "*" if version["active"] else " " if share is None else "~"
         size = f"{version['bytes'] / 1e6:10,.1f} MB" if "bytes" in version else ""
         about = version.get("damage") or f"model {version['bundle']:.12s} {size}"
+        about += "" if share is None else f"  canary, {share:.4g} of the calls"
         typer.echo(f"{mark} {version['version']}  {about}")
 
 
@@ -53,12 +57,49 @@ def activate(
 
 
 @app.command()
+def canary(
+    *,
+    releases: Root,
+    version: Annotated[
+        str | None, typer.Argument(help="The version to try out; see list.", show_default=False)
+    ] = None,
+    share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of the calls, 0 to 1.", show_default=False)
+    ] = None,
+    end: Annotated[bool, typer.Option("--end", help="Try nothing out any more.")] = False,
+) -> None:
+    """Let a version answer a share of the calls, beside the one that LATEST names.
+
+    Which calls is decided by whom they are for (metadata `recguru-key`), so that a user gets all
+    answers from one version. `releases activate VERSION` lets it answer all of them.
+
+    \b
+    Example:
+      recguru releases canary --releases releases 20260101T120000.000000Z-0123456789ab --share 0.05
+      recguru releases canary --releases releases --end
+    """  # noqa: D301  # the backspace keeps the lines of the example apart
+    from indexer.publish import Canary, end_canary
+    from indexer.versions import try_out_checked
+
+    if end == (version is not None or share is not None):
+        raise typer.BadParameter("give VERSION and --share, or --end alone")
+    if end:
+        end_canary(releases)
+        typer.echo("no canary: LATEST names what answers every call")
+        return
+    if version is None or share is None:
+        raise typer.BadParameter("VERSION and --share go together")
+    try_out_checked(releases, Canary(version, share))
+    typer.echo(f"{share:.4g} of the calls try {version} out")
+
+
+@app.command()
 def prune(
     *,
     releases: Root,
     keep: Annotated[int, typer.Option(min=1, help="Newest versions to keep.")] = 3,
 ) -> None:
-    """Remove all versions but the newest few and the one that LATEST names.
+    """Remove all versions but the newest few, the one that LATEST names and the canary.
 
     \b
     Example:

@@ -9,6 +9,8 @@ RecGuruError
 ├── TrainingError             training stopped itself: NaN, a collapsed critic
 │   └── LostProcessError      one of the processes that train together is gone
 ├── OverloadedError           try again later
+├── UnauthenticatedError      the call says nothing that tells who makes it
+├── ForbiddenError            whoever makes the call may not make it
 ├── NotReadyError             no release is loaded yet, or the server is draining
 ├── UnavailableDeviceError    the device that was asked for is not there
 └── RemoteError               a server answered with a failure, or did not answer
@@ -54,6 +56,14 @@ class OverloadedError(RecGuruError):
         """Say what is full, and after how many seconds it is worth trying again, if known."""
         super().__init__(text)
         self.retry_s = retry_s
+
+
+class UnauthenticatedError(RecGuruError):
+    """The call carries no credentials that are known."""
+
+
+class ForbiddenError(RecGuruError):
+    """The credentials of the call are known and not good for it."""
 
 
 class NotReadyError(RecGuruError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from model.errors import BadSettingError
@@ -24,6 +25,8 @@ class Settings(BaseModel):
 
 
 S = TypeVar("S", bound=Settings)
+
+_SECRET = "secret"  # noqa: S105  # the type of an error
 
 
 def load_settings(
@@ -58,8 +61,13 @@ def load_settings(
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join([table, *(str(part) for part in first["loc"])])
-        problem = first["msg"]
-        raise BadSettingError(f"setting {key}: {problem} (got {first['input']!r})") from None
+        got = "" if first["type"] == _SECRET else f" (got {first['input']!r})"
+        raise BadSettingError(f"setting {key}: {first['msg']}{got}") from None
+
+
+def secret_error(problem: str) -> PydanticCustomError:
+    """Make what a validator raises of a value that must not be shown."""
+    return PydanticCustomError(_SECRET, "{problem}", {"problem": problem})
 
 
 def _toml_table(config: Path | None, table: str) -> dict[str, Any]:

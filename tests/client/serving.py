@@ -18,7 +18,8 @@ from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
 from server.compute import Compute
 from server.config import QueueLimits, RequestLimits, ServeSettings
-from server.interceptors import StatusInterceptor
+from server.guard import Guard
+from server.interceptors import GuardInterceptor
 from server.metrics import Metrics
 from server.releases import Current
 from server.run import Server
@@ -91,7 +92,9 @@ def service_in_thread(
     compute = Compute(current, QueueLimits(), metrics)
 
     async def start() -> tuple[grpc.aio.Server, int]:
-        server = grpc.aio.server(interceptors=(StatusInterceptor(metrics),))
+        server = grpc.aio.server(
+            interceptors=(GuardInterceptor(Guard(metrics, max_connection_calls=64)),)
+        )
         service = RecommenderService(current, compute, RequestLimits(), metrics)
         pb_grpc.add_RecommenderServicer_to_server(service, server)
         healths: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]  # stubs lack it

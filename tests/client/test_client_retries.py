@@ -1,16 +1,19 @@
 """Which failures are tried again, how long, and what is said in the end."""
 
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from prometheus_client import generate_latest
+from recguru.v1 import recommender_pb2 as pb
 
 from client.calls import backoffs
 from client.client import RecommenderClient
@@ -24,6 +27,7 @@ from model.errors import (
     RecGuruError,
     RemoteError,
 )
+from server.run import Server
 from tests.client.serving import HOST, free_port, server_in_thread
 
 QUICK = ClientSettings(attempts=4, first_backoff_s=0.02, max_backoff_s=0.05)
@@ -41,6 +45,23 @@ def failing(code: grpc.StatusCode) -> Iterator[tuple[list[bytes], str]]:
     handlers = {"GetRelease": grpc.unary_unary_rpc_method_handler(fail)}
     with listening(grpc.method_handlers_generic_handler(SERVICE, handlers)) as address:
         yield calls, address
+
+
+@contextmanager
+def full_at_first(hint_ms: str) -> Iterator[tuple[list[float], str]]:
+    """Serve `GetRelease`, refusing the first call; give the times of calls and the address."""
+    calls_s: list[float] = []
+
+    def answer(_: bytes, context: grpc.ServicerContext) -> bytes:
+        calls_s.append(time.monotonic())
+        if len(calls_s) == 1:
+            context.set_trailing_metadata((("grpc-retry-pushback-ms", hint_ms),))
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "scripted")
+        return pb.GetReleaseResponse(dimension=7).SerializeToString()
+
+    handlers = {"GetRelease": grpc.unary_unary_rpc_method_handler(answer)}
+    with listening(grpc.method_handlers_generic_handler(SERVICE, handlers)) as address:
+        yield calls_s, address
 
 
 @contextmanager
@@ -164,3 +185,64 @@ def test_a_server_that_has_no_recommender_says_so() -> None:
     assert str(refused.value) == (
         f"{address} failed to answer GetRelease: UNIMPLEMENTED: Method not found!"
     )
+
+
+def test_a_full_server_is_asked_again_when_it_says() -> None:
+    with full_at_first("300") as (calls_s, address), RecommenderClient(address, QUICK) as client:
+        assert client.get_release().dimension == 7
+
+    first_s, second_s = calls_s
+    assert second_s - first_s >= 0.3  # QUICK alone would come back within 0.06 s
+
+
+@pytest.mark.parametrize("hint_ms", ["60000", "soon", "-1"])
+def test_a_full_server_is_not_asked_again_too_late_or_unasked(hint_ms: str) -> None:
+    with (
+        full_at_first(hint_ms) as (calls_s, address),
+        RecommenderClient(address, QUICK) as client,
+        pytest.raises(OverloadedError, match=r"^scripted$"),
+    ):
+        client.get_release(deadline_s=5.0)
+
+    assert len(calls_s) == 1
+
+
+def test_several_servers_are_called_in_turn_and_one_that_drains_is_left_in_time(
+    release_root: Path,
+) -> None:
+    failures: list[RecGuruError] = []
+    stop = threading.Event()
+
+    def call_on(client: RecommenderClient) -> None:
+        while not stop.is_set():
+            try:
+                client.get_release()
+            except RecGuruError as error:
+                failures.append(error)
+
+    with server_in_thread(release_root) as one, ExitStack() as stack:
+        other = stack.enter_context(server_in_thread(release_root))
+        address = f"ipv4:{HOST}:{one.port},{HOST}:{other.port}"
+        with RecommenderClient(address, ClientSettings(attempts=1)) as client:
+            until_s = time.monotonic() + 20
+            while not (answered(one) and answered(other)):  # until both are connected
+                client.get_release()
+                assert time.monotonic() < until_s
+            before = answered(one), answered(other)
+            for _ in range(10):
+                client.get_release()
+            after = answered(one), answered(other)
+            calling = threading.Thread(target=call_on, args=(client,))
+            calling.start()
+            stack.close()
+            stop.set()
+            calling.join(20)
+    assert [now - then for now, then in zip(after, before, strict=True)] == [5, 5]
+    assert not failures
+
+
+def answered(server: Server) -> int:
+    """Count the calls of `GetRelease` that a server has answered."""
+    exposed = generate_latest(server.metrics.registry).decode()
+    found = re.search(r'recguru_calls_total{.*"GetRelease",status="OK"} (\d+)', exposed)
+    return int(found[1]) if found else 0

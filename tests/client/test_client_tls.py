@@ -1,9 +1,6 @@
 """Encryption, with certificates made for the test and the real service behind them."""
 
-import shutil
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -16,55 +13,11 @@ from model.errors import BadSettingError, RemoteError
 from model.settings import load_settings
 from server.engine import Engine
 from server.releases import Current
+from tests.authority import Authority
 from tests.client.serving import service_in_thread
 from tests.commands import Command
 
 SERVER_NAME = "recommender.test"
-
-
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """A certificate authority of this test."""
-
-    folder: Path
-
-    @classmethod
-    def make(cls, folder: Path) -> "Authority":
-        """Make its key and certificate."""
-        folder.mkdir()
-        authority = cls(folder)
-        authority._openssl(
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-            "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test authority",
-        )  # fmt: skip
-        return authority
-
-    @property
-    def ca(self) -> Path:
-        """Its certificate."""
-        return self.folder / "ca.pem"
-
-    def sign(self, name: str) -> tuple[Path, Path]:
-        """Make a key and a certificate for a name; return certificate and key."""
-        extensions = self.folder / f"{name}.ext"
-        extensions.write_text(f"subjectAltName=DNS:{name}\n", encoding="utf-8")
-        self._openssl(
-            "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-            "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}",
-        )  # fmt: skip
-        self._openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "2",
-            "-CAcreateserial", "-extfile", extensions.name, "-out", f"{name}.pem",
-        )  # fmt: skip
-        return self.folder / f"{name}.pem", self.folder / f"{name}.key"
-
-    def _openssl(self, *arguments: str) -> None:
-        program = shutil.which("openssl")
-        if program is None:
-            pytest.skip("openssl is not installed; it makes the certificates")
-        subprocess.run(
-            [program, *arguments], cwd=self.folder, check=True, capture_output=True, timeout=30
-        )
 
 
 @pytest.fixture(scope="module")

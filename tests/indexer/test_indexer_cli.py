@@ -12,7 +12,6 @@ import pytest
 from indexer import cli
 from indexer.publish import latest, versions
 from model.bundle import FORMAT, KIND, Bundle
-from model.console import run
 from model.files import read_manifest, write_manifest
 from tests.indexer.index_making import built_in
 
@@ -178,20 +177,6 @@ def test_every_command_has_an_example(shell: Shell, command: str) -> None:
     code, out, _ = shell(command, "--help")
     assert code == 0
     assert f"\n  Example:\n    recguru indexer {command} " in out
-
-
-def test_doctor_exits_with_1_where_something_is_broken(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["doctor", "--json"])
-    for threads, expected in (("2", 0), ("none", 1)):
-        monkeypatch.setenv("OMP_NUM_THREADS", threads)
-        with pytest.raises(SystemExit) as end:
-            run(cli.doctor_app)
-        assert (end.value.code or 0) == expected
-        findings = json.loads(capsys.readouterr().out)
-        broken = [finding["name"] for finding in findings if finding["broken"]]
-        assert broken == ["OMP_NUM_THREADS"] * expected
 
 
 def test_help_loads_neither_faiss_nor_torch() -> None:

@@ -154,7 +154,7 @@ def test_builds_side_by_side_all_publish_and_the_last_is_the_latest(
         while len(versions(root)) < 20:
             assert time.monotonic() < deadline
             Release.read(latest(root))
-            with publish._locked(root):  # nobody is between the version and the pointer now
+            with publish.locked(root):  # nobody is between the version and the pointer now
                 assert latest(root).name == versions(root)[-1]
         one.kill(processes[0])
         two.kill(processes[1])
@@ -170,7 +170,7 @@ def test_a_root_whose_lock_is_never_given_back_is_reported(
     with workspace(root):
         pass
     with (
-        publish._locked(root),
+        publish.locked(root),
         pytest.raises(OverloadedError, match=r"\.lock is held by another build; try again later"),
         workspace(root),
     ):
