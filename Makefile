@@ -11,10 +11,10 @@ DATASET ?=
 DEMO ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install proto proto-check buf format lint types test test-slow test-gpu check demo bench-serve clean
+.PHONY: help install proto proto-check buf format lint types test test-slow test-gpu check demo bench-serve bench-overload bench-reload clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv and install the project with its tools (FAISS=gpu for the GPU build)
 
@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python 3.11 or newer is needed; set PYTHON=...")'
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --constraint constraints.txt torch
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[$(FAISS),plots,dev]'
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[$(FAISS),plots,otel,dev]'
 	rm -f .venv/.installed-*
 	touch $@
 
@@ -68,6 +68,12 @@ check: proto-check lint types test ## everything a change must pass
 bench-serve: install ## how fast the server is, on DATASET=FOLDER and on 1.46 M made-up items
 	$(if $(DATASET),$(PY) -m benchmarks.serving --data $(DATASET))
 	$(PY) -m benchmarks.serving --items 1460000
+
+bench-overload: install ## what the server does with four times what it can answer; DATASET=FOLDER
+	$(PY) -m benchmarks.overload --data $(DATASET)
+
+bench-reload: install ## what callers notice of reloads, and whether damage is kept out; DATASET=FOLDER
+	$(PY) -m benchmarks.reloads --data $(DATASET)
 
 demo: install ## the whole way, from logs to answers; DATA=FOLDER runs it on real data
 	$(PY) -m benchmarks.demo --out $(DEMO) $(if $(DATA),--data $(DATA))

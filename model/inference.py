@@ -6,7 +6,8 @@ Shapes: B users, T steps, M domains, D width, V items of a domain.
 import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from textwrap import shorten
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
@@ -25,6 +26,11 @@ from model.networks.autoencoder import module_key
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks
 from model.scoring import exact_scores
+
+if TYPE_CHECKING:
+    from model.gur_cache import GurCache
+
+_REASON_CHARACTERS = 500  # torch names every weight that does not fit
 
 Known = NDArray[np.bool_]
 """Of each user and domain, the target first, whether something is so, (B, M) or (M,)."""
@@ -83,6 +89,8 @@ class Inference:
         self._recent = settings.recent
         self.reads_others = settings.memory in {"other", "cold", "both"}
         """Whether histories in other domains than the target count."""
+        self.gur_cache: GurCache | None = None
+        """Where GURs are kept for users who ask again; None makes each anew."""
         self._reads_own = settings.memory in {"own", "both"}
         self._only_cold = settings.memory == "cold"
         self._networks = networks
@@ -113,7 +121,7 @@ class Inference:
         try:
             networks.load_state_dict(state, assign=True)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
+            reason = shorten(str(error), _REASON_CHARACTERS, placeholder=" …")
             raise BadArtifactError(f"{bundle.folder}: the weights do not fit: {reason}") from None
         networks.to(place).requires_grad_(requires_grad=False).eval()
         return cls(networks, list(items), settings, place)
@@ -176,10 +184,31 @@ class Inference:
         with torch.inference_mode():
             for place, (name, column) in enumerate(zip(order, lists, strict=True)):
                 users = np.flatnonzero(wanted[:, place])
+                users = self._recall(name, column, users, gurs[:, place])
                 for group, rows in self._alike(column, users, self.max_history):
                     encoded = self._networks.gur_encoder(name, rows)
                     gurs[torch.from_numpy(group), place] = encoded
+                    self._keep(name, column, group, encoded)
         return gurs
+
+    def _recall(self, domain: str, lists: Sequence[Rows], users: Places, gurs: Tensor) -> Places:
+        """Fill the GURs that are kept into (B, D) -> the users whose GURs are to be made."""
+        if self.gur_cache is None or not len(users):
+            return users
+        found = self.gur_cache.find(domain, self._encoded_rows(lists, users))
+        kept = np.fromiter(found, np.int64)
+        if found:
+            recalled = torch.from_numpy(np.stack(list(found.values())))
+            gurs[torch.from_numpy(users[kept])] = recalled.to(self._device)
+        return np.delete(users, kept)
+
+    def _keep(self, domain: str, lists: Sequence[Rows], users: Places, gurs: Tensor) -> None:
+        if self.gur_cache is not None:
+            self.gur_cache.keep(domain, self._encoded_rows(lists, users), gurs.cpu().numpy())
+
+    def _encoded_rows(self, lists: Sequence[Rows], users: Places) -> list[Rows]:
+        """Cut histories to what the encoder reads of them."""
+        return [lists[user][-self.max_history :] for user in users]
 
     def _preferences(self, domain: str, own: Sequence[Rows], gurs: Tensor, read: Known) -> Floats:
         preferences = torch.empty(len(own), self.width, device=self._device)

@@ -22,48 +22,63 @@ app = make_app("Serve a release over gRPC.")
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+Releases = Annotated[
+    Path | None, typer.Option(help="Release root: the folder that holds LATEST. Required.")
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")]
+Port = Annotated[
+    int | None,
+    typer.Option(help="TCP port; 0 takes a free one.", show_default="50051", min=0, max=65535),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Processes that share the port.", show_default="1", min=1, max=256),
+]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(help="TCP port of GET /metrics.", show_default="none", min=0, max=65535),
+]
+Insecure = Annotated[
+    bool | None, typer.Option("--insecure", help="Listen beyond this machine without TLS.")
+]
+Device = Annotated[
+    DeviceChoice | None, typer.Option(help="Where networks and indexes run.", show_default="auto")
+]
+Config = Annotated[Path | None, typer.Option(help="TOML file; its [serve] table is read.")]
+PortFile = Annotated[
+    Path | None,
+    typer.Option(help="Write the port here once calls are answered; for scripts with --port 0."),
+]
+
+
+Check = Annotated[
+    bool,
+    typer.Option("--check", help="Load and check everything, say what would be served, and leave."),
+]
+
+
 @app.command()
 def serve(  # noqa: PLR0913  # every flag is a parameter
     *,
-    releases: Annotated[
-        Path | None, typer.Option(help="Release root: the folder that holds LATEST. Required.")
-    ] = None,
-    host: Annotated[
-        str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(help="TCP port; 0 takes a free one.", show_default="50051", min=0, max=65535),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Processes that share the port.", show_default="1", min=1, max=256),
-    ] = None,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(help="TCP port of GET /metrics.", show_default="none", min=0, max=65535),
-    ] = None,
-    device: Annotated[
-        DeviceChoice | None,
-        typer.Option(help="Where networks and indexes run.", show_default="auto"),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file; its [serve] table is read.")
-    ] = None,
-    port_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the port here once calls are answered; for scripts with --port 0."
-        ),
-    ] = None,
+    releases: Releases = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Workers = None,
+    metrics_port: MetricsPort = None,
+    insecure: Insecure = None,
+    device: Device = None,
+    config: Config = None,
+    port_file: PortFile = None,
+    check: Check = False,
 ) -> None:
     """Serve the release that LATEST names, and follow it, until SIGTERM or Ctrl-C.
 
-    Every limit is a setting: see docs/serving.md.
+    Every limit, TLS and the tokens of callers are settings: see docs/serving.md.
 
     \b
     Example:
       recguru serve --releases releases --port 50051 --workers 2
+      recguru serve --releases releases --config serve.toml --check
     """  # noqa: D301  # the backspace keeps the lines of the example apart
     # Before numpy, torch and faiss are imported: each reads these once. Two runtimes with several
     # threads each would fight for the cores; more cores are used by more processes.
@@ -76,19 +91,36 @@ def serve(  # noqa: PLR0913  # every flag is a parameter
         "port": port,
         "workers": workers,
         "metrics_port": metrics_port,
+        "insecure": insecure,
         "device": device,
     }
     settings = load_settings(ServeSettings, table="serve", config=config, flags=flags)
     if settings.releases is None:
         raise typer.BadParameter("name the release root", param_hint="--releases")
-    _serve(settings, settings.releases, port_file)
+    if check:
+        _check(settings, settings.releases)
+    else:
+        _serve(settings, settings.releases, port_file)
+
+
+def _check(settings: "ServeSettings", releases: Path) -> None:
+    from server.check import check
+    from server.logs import configure
+
+    configure(settings.log_format)
+    for line in check(settings, releases):
+        typer.echo(line)
 
 
 def _serve(settings: "ServeSettings", releases: Path, port_file: Path | None) -> None:
     from indexer.publish import latest
     from server.address import check_port
+    from server.logs import configure
+    from server.tls import check_exposure
 
     # What is commonly wrong is said before the seconds that the imports below take.
+    configure(settings.log_format)
+    check_exposure(settings)
     check_port(settings.host, settings.port)
     latest(releases)
     with _told(port_file) as ready:

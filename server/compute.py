@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from model.errors import RecGuruError
 from server.batcher import Batcher
+from server.call import Lane
 from server.config import QueueLimits
 from server.engine import Engine
 from server.messages import (
@@ -34,10 +35,10 @@ EncodePasses = Batcher[tuple[Engine, EncodeQuestion], Encodings]
 class Compute:
     """Asks the engine, on the compute thread.
 
-    Single questions are gathered and answered by the release that is current when their pass
-    begins. Questions of a batch call name the engine, so that all its passes are of one release.
-    `until_s` is the caller's deadline on the clock of `time.monotonic`; what has not begun by then
-    is dropped.
+    Single questions are gathered and answered by the release that is current in their lane when
+    their pass begins. Questions of a batch call name the engine, so that all its passes are of one
+    release. `until_s` is the caller's deadline on the clock of `time.monotonic`; what has not begun
+    by then is dropped.
     """
 
     def __init__(self, current: Current, limits: QueueLimits, metrics: Metrics) -> None:
@@ -62,10 +63,10 @@ class Compute:
                 on_pass=on_pass,
             )
 
-        self._recommend: Batcher[RecommendQuestion, Recommendation] = queue(
+        self._recommend: Batcher[tuple[Lane, RecommendQuestion], Recommendation] = queue(
             "recommend", self._recommend_gathered, passes=False
         )
-        self._search: Batcher[SearchQuestion, SearchResult] = queue(
+        self._search: Batcher[tuple[Lane, SearchQuestion], SearchResult] = queue(
             "search", self._search_gathered, passes=False
         )
         self._recommend_passes: RecommendPasses = queue(
@@ -73,44 +74,48 @@ class Compute:
         )
         self._encode_passes: EncodePasses = queue("encode", _encode_each, passes=True)
 
-    async def recommend(self, question: RecommendQuestion, *, until_s: float) -> Recommendation:
+    async def recommend(
+        self, question: RecommendQuestion, lane: Lane, *, until_s: float
+    ) -> Recommendation:
         """Answer one question, in one pass with others that wait.
 
         Raises:
             RecGuruError: Why there is no answer.
         """
-        return await self._recommend.submit(question, until_s=until_s)
+        return await self._recommend.submit((lane, question), until_s=until_s)
 
-    async def search(self, question: SearchQuestion, *, until_s: float) -> SearchResult:
+    async def search(self, question: SearchQuestion, lane: Lane, *, until_s: float) -> SearchResult:
         """Answer one question, in one pass with others that wait.
 
         Raises:
             RecGuruError: Why there is no answer.
         """
-        return await self._search.submit(question, until_s=until_s)
+        return await self._search.submit((lane, question), until_s=until_s)
 
     async def recommend_all(
-        self, questions: Sequence[RecommendQuestion], *, until_s: float
+        self, questions: Sequence[RecommendQuestion], lane: Lane, *, until_s: float
     ) -> Recommended:
         """Answer the questions of one call in passes of their own.
 
         Returns:
             For each question its answer, or why it has none.
         """
-        engine = self._current.engine
+        engine = self._current.chosen(lane)
         outcomes: Recommended = []
         for first in range(0, len(questions), self._max_pass_users):
             part = questions[first : first + self._max_pass_users]
             outcomes += await self._recommend_passes.submit((engine, part), until_s=until_s)
         return outcomes
 
-    async def encode(self, question: EncodeQuestion, *, until_s: float) -> list[Encodings]:
+    async def encode(
+        self, question: EncodeQuestion, lane: Lane, *, until_s: float
+    ) -> list[Encodings]:
         """Encode the users of one call in passes of their own; one answer for each pass.
 
         Raises:
             RecGuruError: Why there is no answer.
         """
-        engine = self._current.engine
+        engine = self._current.chosen(lane)
         parts: list[Encodings] = []
         for first in range(0, len(question.users), self._max_pass_users):
             users = question.users[first : first + self._max_pass_users]
@@ -123,14 +128,28 @@ class Compute:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _recommend_gathered(
-        self, questions: Sequence[RecommendQuestion]
+        self, asked: Sequence[tuple[Lane, RecommendQuestion]]
     ) -> list[Recommendation | RecGuruError]:
-        return self._current.engine.recommend(questions)
+        return self._by_lane(asked, lambda engine, questions: engine.recommend(questions))
 
     def _search_gathered(
-        self, questions: Sequence[SearchQuestion]
+        self, asked: Sequence[tuple[Lane, SearchQuestion]]
     ) -> list[SearchResult | RecGuruError]:
-        return self._current.engine.search(questions)
+        return self._by_lane(asked, lambda engine, questions: engine.search(questions))
+
+    def _by_lane(
+        self,
+        asked: Sequence[tuple[Lane, Q]],
+        ask: Callable[[Engine, Sequence[Q]], Sequence[A | RecGuruError]],
+    ) -> list[A | RecGuruError]:
+        """Ask the engine of each lane its questions; answers in the order of these."""
+        outcomes: dict[int, A | RecGuruError] = {}
+        for lane in Lane:
+            places = [place for place, (chosen, _) in enumerate(asked) if chosen is lane]
+            if places:
+                answers = ask(self._current.chosen(lane), [asked[place][1] for place in places])
+                outcomes.update(zip(places, answers, strict=True))
+        return [outcomes[place] for place in range(len(asked))]
 
 
 def _recommend_each(

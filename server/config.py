@@ -3,19 +3,29 @@
 The contract's own limits, which no setting changes, stand here too: callers rely on them.
 """
 
+import hashlib
+import re
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from indexer.spec import DeviceChoice
-from model.settings import Settings
+from model.settings import Settings, secret_error
 
 MAX_ID_BYTES = 512
 """Bytes of UTF-8 in an item id: real ids have 10 to 40; longer text is a mistake of the caller."""
 
 MAX_RANKED = 100
 """Items of a call whose exact rank is answered: each costs a look at the scores of all items."""
+
+
+class LogFormat(StrEnum):
+    """What a line of the log looks like."""
+
+    CONSOLE = "console"
+    JSON = "json"
 
 
 class RequestLimits(Settings):
@@ -67,6 +77,60 @@ class QueueLimits(Settings):
     """The same of a batch call: jobs are patient, and each pass takes tens of milliseconds."""
 
 
+class TlsSettings(Settings):
+    """Encryption of the port; off unless a certificate is named.
+
+    The files are read again when they change: new connections get what is renewed.
+    """
+
+    certificate: Path | None = None
+    """PEM file of the server's certificate, those of its issuers after it; needs `key`."""
+
+    key: Path | None = None
+    """PEM file of the private key that belongs to it, without a password."""
+
+    client_ca: Path | None = None
+    """PEM file of authorities: only clients with a certificate of theirs are let in."""
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together; give both or neither")
+        if self.client_ca is not None and self.certificate is None:
+            raise ValueError("client_ca needs certificate and key")
+        return self
+
+
+def _digest(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise secret_error("give the SHA-256 of a token, 64 digits of 0-9 and a-f, not the token")
+    if text == hashlib.sha256(b"").hexdigest():
+        raise secret_error("this is the SHA-256 of nothing, no token's")
+    return text
+
+
+TokenDigest = Annotated[str, AfterValidator(_digest)]
+
+
+class TokenSettings(Settings):
+    """Who may call: the SHA-256 of bearer tokens; anybody where none is named.
+
+    Digests are enough for the server, and a file of them gives nothing away: tokens are long and
+    drawn at random. Several of a scope let one be replaced without an interruption.
+    """
+
+    callers: tuple[TokenDigest, ...] = ()
+    """Tokens for the calls of the service."""
+
+    admins: tuple[TokenDigest, ...] = ()
+    """Tokens for those, for reflection, and for choosing which release answers."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether calls need a token."""
+        return bool(self.callers or self.admins)
+
+
 class ServeSettings(Settings):
     """The settings of `recguru serve`."""
 
@@ -74,7 +138,10 @@ class ServeSettings(Settings):
     """The release root: the folder of `<version>/` folders with the `LATEST` pointer."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Only this machine by default: the port has no encryption."""
+    """Address to listen on: only this machine unless told otherwise."""
+
+    insecure: bool = False
+    """Whether to listen beyond this machine without TLS; for a network that encrypts itself."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 50051
     """TCP port; 0 takes a free one."""
@@ -93,6 +160,17 @@ class ServeSettings(Settings):
     """Seconds between two looks at `LATEST`: some 30 file states a look, cheap even on a network
     file system, where notifications would not arrive."""
 
+    log_format: LogFormat = LogFormat.CONSOLE
+    """What a line of the log looks like: `console` for people, `json` for programs."""
+
+    log_calls: bool = False
+    """Whether every call is a line in the log: method, status, time, lane and request id, never
+    what was asked or answered. At thousands of calls a second it costs more than it tells."""
+
+    traces: bool = False
+    """Whether every call is an OpenTelemetry span; needs the extra `otel`, and is told where to
+    send them by its environment variables (`OTEL_EXPORTER_OTLP_ENDPOINT`, ...)."""
+
     drain_s: Annotated[float, Field(gt=0, le=600)] = 7.0
     """Seconds that calls in flight have to finish after SIGTERM: three less than the ten within
     which the process is to be gone, for the interpreter takes its time to let go of torch."""
@@ -100,6 +178,25 @@ class ServeSettings(Settings):
     max_message_bytes: Annotated[int, Field(ge=1024, le=256 * 2**20)] = 8 * 2**20
     """Bytes in a request: room for 256 users with 1,000 ids of 30 bytes each; gRPC refuses larger
     ones with RESOURCE_EXHAUSTED before they are read."""
+
+    max_connection_calls: Annotated[int, Field(ge=1, le=65_536)] = 512
+    """Calls of one connection under way; more are refused with RESOURCE_EXHAUSTED. Half of what may
+    wait in all, so that no single caller fills the queue."""
+
+    max_connection_age_s: Annotated[float, Field(ge=1)] | None = None
+    """Seconds after which a connection is closed once its calls have ended, none keeps it for ever.
+    Clients that balance by themselves look for new servers when they connect again."""
+
+    tls: TlsSettings = TlsSettings()
+    """Encryption of the port."""
+
+    tokens: TokenSettings = TokenSettings()
+    """Who may call."""
+
+    gur_cache_entries: Annotated[int, Field(ge=0)] = 8192
+    """GURs a worker keeps of the histories asked for last, so that who asks again is not encoded
+    again; 0 keeps none. One takes 4 bytes a number and some 300 more: 7 MB in all at width 128, and
+    room for the newcomers of the last minutes at dozens a second."""
 
     requests: RequestLimits = RequestLimits()
     """How much one call may ask for."""

@@ -16,6 +16,7 @@ from indexer.spec import DeviceChoice
 from model.bundle import Floats
 from model.data.vocabulary import Rows
 from model.errors import BadArtifactError, InvalidInputError, NotFoundError, RecGuruError
+from model.gur_cache import GurCache
 from model.inference import Basis, Inference
 from server.messages import (
     Choice,
@@ -102,6 +103,14 @@ class Engine:
         """
         release = Release.read(folder, device=device, threads=1)
         return cls(release, Inference.load(release.bundle, device=device))
+
+    def keep_gurs(self, entries: int, on_lookups: Callable[[int, int], None]) -> None:
+        """Keep GURs for users who ask again from now on; with 0 entries keep none.
+
+        Answers stay as they are but for rounding: a GUR that is kept was made in another batch.
+        For the arguments see `GurCache`.
+        """
+        self._inference.gur_cache = GurCache(entries, on_lookups) if entries else None
 
     def recommend(
         self, questions: Sequence[RecommendQuestion]

@@ -1,50 +1,23 @@
-"""Around every call: failures become statuses, endless calls end when the server drains."""
+"""Between gRPC and the calls: guards them, and ends those without an end when the server drains."""
 
 import asyncio
-import logging
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from model.errors import (
-    InvalidInputError,
-    NotFoundError,
-    NotReadyError,
-    OverloadedError,
-    RecGuruError,
-)
-from server.metrics import Metrics
+from server.guard import Behaviour, Context, Guard, Handler, Message
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
-RETRY_AFTER_MS = "grpc-retry-pushback-ms"
-
-_CLOCKS_APART_S = 0.02
-"""A deadline is counted from where each side began: the caller hangs up a little before it."""
-
-_CODES: dict[type[RecGuruError], grpc.StatusCode] = {
-    InvalidInputError: grpc.StatusCode.INVALID_ARGUMENT,
-    NotFoundError: grpc.StatusCode.NOT_FOUND,
-    OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    NotReadyError: grpc.StatusCode.UNAVAILABLE,
-}
-
-# What grpc passes through here is of any message type; only the handlers know which.
-Message = Any
-Context = grpc.aio.ServicerContext[Message, Message]
-Handler: TypeAlias = "grpc.RpcMethodHandler[Message, Message]"  # generic in the stubs only
-Behaviour = Callable[[Message, Context], Awaitable[Message]]
 Find: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
 
 
-class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # see Handler
-    """Turns what a handler raises into a status, and bytes that are no message into a refusal."""
+class GuardInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # see Handler
+    """Puts the guard around the calls of one message for one message."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
         self._guarded: dict[str, Handler] = {}
 
     async def intercept_service(  # type: ignore[override]  # an unknown method has no handler
@@ -57,7 +30,7 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  
         handler = await continuation(handler_call_details)
         if handler is None or handler.request_streaming or handler.response_streaming:
             return handler
-        self._guarded[method] = _guarded(handler, method, self._metrics)
+        self._guarded[method] = self._guard.around(handler, method)
         return self._guarded[method]
 
 
@@ -98,71 +71,3 @@ class DrainInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  #
                 end.cancel()
 
         return watched
-
-
-async def abort_with(context: Context, error: Exception, *, method: str) -> NoReturn:
-    """End the call with the status `error` stands for; say nothing of what we did not foresee."""
-    code = code_of(error)
-    if code is not grpc.StatusCode.INTERNAL:
-        await context.abort(code, str(error), _hints(error))
-    log.error("unforeseen failure method=%s", method, exc_info=error)
-    await context.abort(code, "internal error; see the server log")
-
-
-def code_of(error: Exception) -> grpc.StatusCode:
-    """Give the status that a failure stands for; INTERNAL for what we did not foresee."""
-    for kind in type(error).__mro__:
-        if code := _CODES.get(kind):
-            return code
-    return grpc.StatusCode.INTERNAL
-
-
-def _hints(error: Exception) -> tuple[tuple[str, str], ...]:
-    """Say in the trailing metadata when to try again, the way gRPC's own retries understand."""
-    if isinstance(error, OverloadedError) and error.retry_s is not None:
-        return ((RETRY_AFTER_MS, str(max(1, round(1000 * error.retry_s)))),)
-    return ()
-
-
-class _Undecodable:
-    """Stands for a request whose bytes are no message."""
-
-
-def _guarded(handler: Handler, method: str, metrics: Metrics) -> Handler:
-    name = method.rpartition("/")[2]
-    behaviour = cast("Behaviour", handler.unary_unary)
-    deserialize = cast("Callable[[bytes], Message]", handler.request_deserializer)
-
-    async def answer(request: Message, context: Context) -> Message:
-        begun_s = time.perf_counter()
-        status = "CANCELLED"  # what is left where the caller hangs up
-        try:
-            if isinstance(request, _Undecodable):
-                raise InvalidInputError(  # noqa: TRY301  # one place makes statuses
-                    "the request is no valid message of this call; text must be UTF-8"
-                )
-            reply = await behaviour(request, context)
-            status = "OK"
-        except asyncio.CancelledError:
-            remaining_s: float | None = context.time_remaining()  # the stubs forget the None
-            if remaining_s is not None and remaining_s <= _CLOCKS_APART_S:
-                status = "DEADLINE_EXCEEDED"
-            raise
-        except Exception as error:  # noqa: BLE001  # the last place before the caller
-            status = code_of(error).name
-            await abort_with(context, error, method=method)
-        finally:
-            metrics.call_ended(name, status, time.perf_counter() - begun_s)
-        return reply
-
-    def decode(packed: bytes) -> Message:
-        try:
-            return deserialize(packed)
-        except DecodeError:
-            return _Undecodable()
-
-    return grpc.unary_unary_rpc_method_handler(
-        cast("Any", answer),  # the stubs know handlers of the threaded server only
-        request_deserializer=decode,
-        response_serializer=handler.response_serializer,
-    )

@@ -15,6 +15,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     multiprocess,
     start_http_server,
 )
@@ -37,9 +38,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._calls = self._counter("calls", "Calls that ended.", "method", "status")
+        ProcessCollector(registry=self.registry)
+        self._calls = self._counter("calls", "Calls that ended.", "method", "status", "lane")
         self._call_seconds = self._histogram(
-            "call_seconds", "From a call's arrival to its end.", "method", buckets=_SECONDS
+            "call_seconds", "From a call's arrival to its end.", "method", "lane", buckets=_SECONDS
         )
         self._wait_seconds = self._histogram(
             "queue_wait_seconds",
@@ -60,25 +62,32 @@ class Metrics:
             buckets=_ITEMS,
         )
         self._answers = self._counter(
-            "answers", "Recommendations, by what they rest on.", "domain", "basis"
+            "answers", "Recommendations, by what they rest on.", "domain", "basis", "lane"
         )
         self._unknown = self._counter(
             "unknown_history_items", "History items that the release does not know.", "domain"
         )
-        self._reloads = self._counter("reloads", "Releases taken up or refused.", "result")
+        gur_lookups = self._counter(
+            "gur_cache_lookups", "GURs wanted, by whether they were kept.", "result"
+        )
+        self._gur_hits, self._gur_misses = gur_lookups.labels("hit"), gur_lookups.labels("miss")
+        self._reloads = self._counter(
+            "reloads", "Releases taken up after the first, or refused.", "result", "lane"
+        )
         self._release = self._gauge(
             "release_info",
             "Workers that answer from the release; 0 for those before it.",
+            "lane",
             "release",
             "model",
             "index",
         )
-        self._loaded: Version | None = None
+        self._loaded: dict[str, Version] = {}
 
-    def call_ended(self, method: str, status: str, seconds: float) -> None:
-        """Count a call by how it ended."""
-        self._calls.labels(method, status).inc()
-        self._call_seconds.labels(method).observe(seconds)
+    def call_ended(self, method: str, status: str, lane: str, seconds: float) -> None:
+        """Count a call by how it ended, and which of two releases it was for."""
+        self._calls.labels(method, status, lane).inc()
+        self._call_seconds.labels(method, lane).observe(seconds)
 
     def pass_ended(
         self, queue: str, waits_s: Sequence[float], seconds: float, *, waiting: int
@@ -91,23 +100,33 @@ class Metrics:
         self._pass_items.labels(queue).observe(len(waits_s))
         self._waiting.labels(queue).set(waiting)
 
-    def answered(self, domain: str, basis: str, *, unknown: int) -> None:
+    def answered(self, domain: str, basis: str, lane: str, *, unknown: int) -> None:
         """Count a recommendation."""
-        self._answers.labels(domain, basis).inc()
+        self._answers.labels(domain, basis, lane).inc()
         if unknown:
             self._unknown.labels(domain).inc(unknown)
 
-    def release_loaded(self, version: Version) -> None:
-        """Name the release that answers from now on."""
-        if self._loaded is not None:
-            self._info(self._loaded).set(0)
-            self._reloads.labels("swapped").inc()
-        self._info(version).set(1)
-        self._loaded = version
+    def gurs_looked_up(self, hits: int, misses: int) -> None:
+        """Count look-ups in the cache of GURs."""
+        self._gur_hits.inc(hits)
+        self._gur_misses.inc(misses)
 
-    def release_refused(self) -> None:
+    def release_loaded(self, version: Version, lane: str, *, first: bool = False) -> None:
+        """Name the release that answers in a lane from now on; the server's first is no reload."""
+        self.release_gone(lane)
+        if not first:
+            self._reloads.labels("swapped", lane).inc()
+        self._info(version, lane).set(1)
+        self._loaded[lane] = version
+
+    def release_gone(self, lane: str) -> None:
+        """Say that no release answers in a lane any more."""
+        if (before := self._loaded.pop(lane, None)) is not None:
+            self._info(before, lane).set(0)
+
+    def release_refused(self, lane: str) -> None:
         """Count a release that must not be used."""
-        self._reloads.labels("refused").inc()
+        self._reloads.labels("refused", lane).inc()
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(f"recguru_{name}", about, labels, registry=self.registry)
@@ -127,8 +146,8 @@ class Metrics:
         full = f"recguru_{name}"
         return Histogram(full, about, labels, buckets=buckets, registry=self.registry)
 
-    def _info(self, version: Version) -> Gauge:
-        return self._release.labels(version.release, version.model, version.index)
+    def _info(self, version: Version, lane: str) -> Gauge:
+        return self._release.labels(lane, version.release, version.model, version.index)
 
 
 class WorkerMetrics:

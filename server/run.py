@@ -6,52 +6,31 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import torch
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
-from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
 from model.errors import BadSettingError
-from server import address, service
+from server import address, listener, service
 from server.compute import Compute
 from server.config import ServeSettings
-from server.interceptors import DrainInterceptor, StatusInterceptor
+from server.engine import Engine
+from server.guard import Guard
+from server.interceptors import DrainInterceptor, GuardInterceptor
+from server.listener import Health
 from server.metrics import Metrics, exposed
 from server.releases import Current, ReleaseWatcher
+from server.tokens import TokenInterceptor
+
+if TYPE_CHECKING:
+    from server.traces import Tracing
 
 log = logging.getLogger(__name__)
 
 _NOTICE_S = 0.2
 """Between saying NOT_SERVING and refusing calls: health watchers hear of it first."""
-
-
-class Health:
-    """What `grpc.health.v1` says, for the server as a whole and for its one service."""
-
-    _SERVICES = ("", service.NAME)
-
-    def __init__(self) -> None:
-        self._servicer: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]  # stubs lack it
-
-    async def add_to(self, server: grpc.aio.Server) -> None:
-        """Answer health calls on this server, NOT_SERVING for now."""
-        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
-
-    async def ready(self) -> None:
-        """Say SERVING."""
-        await self._say(health_pb2.HealthCheckResponse.SERVING)
-
-    async def drain(self) -> None:
-        """Say NOT_SERVING, for good."""
-        await self._servicer.enter_graceful_shutdown()
-
-    async def _say(self, status: object) -> None:
-        for name in self._SERVICES:
-            await self._servicer.set(name, status)
 
 
 class Server:
@@ -67,11 +46,15 @@ class Server:
         Args:
             settings: What to serve, and where.
             shared_port: Whether other processes of ours listen on the port too.
+
+        Raises:
+            BadSettingError: If no release root is named, or the extra that traces need is missing.
         """
         if settings.releases is None:
             raise BadSettingError("setting serve.releases: name the release root to serve")
         self._settings = settings
         self._shared_port = shared_port
+        self._tracing = _tracing() if settings.traces else None
         self._drain = DrainInterceptor()
         self._health = Health()
         self.current = Current()
@@ -81,7 +64,7 @@ class Server:
         self._watcher = ReleaseWatcher(
             settings.releases,
             self.current,
-            device=settings.device,
+            load=self._load,
             poll_s=settings.poll_s,
             executor=self._loader,
             metrics=self.metrics,
@@ -127,32 +110,41 @@ class Server:
             await asyncio.sleep(_NOTICE_S)
             self._drain.drain()
             await self._server.stop(self._settings.drain_s)
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
         await asyncio.to_thread(self._compute.close)
         await asyncio.to_thread(self._loader.shutdown, wait=True, cancel_futures=True)
 
+    def _load(self, folder: Path) -> Engine:
+        """Load a release and probe it; the probe comes from no caller, so its GURs are not kept."""
+        engine = Engine.load(folder, device=self._settings.device)
+        engine.probe()
+        engine.keep_gurs(self._settings.gur_cache_entries, self.metrics.gurs_looked_up)
+        return engine
+
     async def _open(self) -> grpc.aio.Server:
         settings = self._settings
-        if not self._shared_port:  # else whoever started us holds it
-            address.check_port(settings.host, settings.port)
-        server = grpc.aio.server(
-            interceptors=(StatusInterceptor(self.metrics), self._drain),
-            options=(
-                # Unless it is meant, a second server would take half of our calls, silently.
-                ("grpc.so_reuseport", int(self._shared_port)),
-                ("grpc.max_receive_message_length", settings.max_message_bytes),
-            ),
-        )
         recommender = service.RecommenderService(
             self.current, self._compute, settings.requests, self.metrics
         )
-        pb_grpc.add_RecommenderServicer_to_server(recommender, server)
+        guard = Guard(
+            self.metrics,
+            max_connection_calls=settings.max_connection_calls,
+            log_calls=settings.log_calls,
+            tracing=self._tracing,
+        )
+        server = listener.make_server(
+            recommender,
+            settings,
+            interceptors=(
+                *TokenInterceptor.of(settings.tokens, guard),
+                GuardInterceptor(guard),
+                self._drain,
+            ),
+            shared_port=self._shared_port,
+        )
         await self._health.add_to(server)
-        _add_reflection(server)
-        place = address.spelled(settings.host, settings.port)
-        try:
-            self.port = server.add_insecure_port(place)
-        except RuntimeError:
-            raise BadSettingError(f"cannot listen on {place}; see the log") from None
+        self.port = listener.add_port(server, settings, shared_port=self._shared_port)
         await server.start()
         return server
 
@@ -195,20 +187,11 @@ async def _until(told: asyncio.Event, server: Server, ready: Callable[[int], Non
         await server.stop()
 
 
-def _add_reflection(server: grpc.aio.Server) -> None:
-    """Describe the services to clients that know no contract.
-
-    The library has the `v1alpha` service only. `v1` has the same messages under another name, and
-    some clients ask for nothing else.
-    """
-    names = (service.NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    servicer: Any = reflection.aio.ReflectionServicer(names)  # type: ignore[attr-defined]  # stubs lack it
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
-    call = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    name = reflection.SERVICE_NAME.replace("v1alpha", "v1")
-    handlers = grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": call})
-    server.add_generic_rpc_handlers((handlers,))
+def _tracing() -> "Tracing":
+    try:
+        from server.traces import Tracing  # noqa: PLC0415  # an extra
+    except ImportError as error:
+        raise BadSettingError(
+            f"setting serve.traces: {error}; pip install 'recguru-service[otel]'"
+        ) from None
+    return Tracing.to_collector()

@@ -11,7 +11,9 @@ from recguru.v1 import recommender_pb2 as pb
 from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
 from model.errors import RecGuruError
+from server import call as calls
 from server import wire
+from server.call import KEY, RELEASE, Lane
 from server.compute import Compute
 from server.config import RequestLimits
 from server.messages import Recommendation, RecommendQuestion, located
@@ -45,8 +47,9 @@ class RecommenderService(pb_grpc.RecommenderServicer):
     ) -> pb.RecommendResponse:
         """Rank the items of one domain for one user."""
         question = wire.recommend_from_proto(request, self._limits)
-        answer = await self._compute.recommend(question, until_s=_until_s(context))
-        self._count(question, answer)
+        lane = self._lane(context)
+        answer = await self._compute.recommend(question, lane, until_s=_until_s(context))
+        self._count(question, answer, lane)
         return wire.recommendation_to_proto(answer)
 
     async def BatchRecommend(  # noqa: N802  # the contract's name
@@ -54,12 +57,13 @@ class RecommenderService(pb_grpc.RecommenderServicer):
     ) -> pb.BatchRecommendResponse:
         """Rank the items for several users."""
         questions = await self._converted(request.requests, "requests", wire.recommend_from_proto)
-        outcomes = await self._compute.recommend_all(questions, until_s=_until_s(context))
+        lane = self._lane(context)
+        outcomes = await self._compute.recommend_all(questions, lane, until_s=_until_s(context))
         responses = []
         for place, outcome in enumerate(outcomes, start=1):
             if isinstance(outcome, RecGuruError):
                 raise located(outcome, f"requests[{place - 1}]")
-            self._count(questions[place - 1], outcome)
+            self._count(questions[place - 1], outcome, lane)
             responses.append(wire.recommendation_to_proto(outcome))
             if place % _PARTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -71,7 +75,8 @@ class RecommenderService(pb_grpc.RecommenderServicer):
         """Give the vectors of users."""
         users = await self._converted(request.users, "users", wire.user_from_proto)
         question = wire.encode_from_proto(request, users)
-        parts = await self._compute.encode(question, until_s=_until_s(context))
+        lane = self._lane(context)
+        parts = await self._compute.encode(question, lane, until_s=_until_s(context))
         return wire.encodings_to_proto(parts)
 
     async def SearchItems(  # noqa: N802  # the contract's name
@@ -79,7 +84,8 @@ class RecommenderService(pb_grpc.RecommenderServicer):
     ) -> pb.SearchItemsResponse:
         """Find the items nearest to a vector."""
         question = wire.search_from_proto(request, self._limits)
-        answer = await self._compute.search(question, until_s=_until_s(context))
+        lane = self._lane(context)
+        answer = await self._compute.search(question, lane, until_s=_until_s(context))
         return wire.search_result_to_proto(answer)
 
     async def GetRelease(  # noqa: N802  # the contract's name
@@ -88,11 +94,24 @@ class RecommenderService(pb_grpc.RecommenderServicer):
         context: Context,
     ) -> pb.GetReleaseResponse:
         """Say what is loaded."""
-        return wire.release_to_proto(self._current.engine.info)
+        return wire.release_to_proto(self._current.chosen(self._lane(context)).info)
 
-    def _count(self, question: RecommendQuestion, answer: Recommendation) -> None:
+    def _lane(self, context: Context) -> Lane:
+        """Choose which of two releases side by side answers, and say so of the call."""
+        metadata = calls.metadata_of(context)
+        version = calls.text_of(metadata, RELEASE)
+        lane = (
+            self._current.lane_for(calls.text_of(metadata, KEY))
+            if version is None
+            else self._current.lane_of(version)
+        )
+        if (call := calls.current()) is not None:
+            call.lane = lane
+        return lane
+
+    def _count(self, question: RecommendQuestion, answer: Recommendation, lane: Lane) -> None:
         self._metrics.answered(
-            question.domain, answer.basis.value, unknown=answer.unknown_history_items
+            question.domain, answer.basis.value, lane.value, unknown=answer.unknown_history_items
         )
 
     async def _converted(

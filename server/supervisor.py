@@ -183,12 +183,19 @@ def _reserved(host: str, port: int) -> Iterator[int]:
     """Hold a port that workers may share, so that nobody else gets it while none of them runs.
 
     The socket is bound and never listens: the kernel sends no connection its way.
+
+    Raises:
+        BadSettingError: If the port cannot be had.
     """
     address.check_port(host, port)  # binding alone would not see others who share it
     family, kind, protocol, _, place = address.resolved(host, port)
     with socket.socket(family, kind, protocol) as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holder.bind(place)
+        for option in (socket.SO_REUSEPORT, socket.SO_REUSEADDR):  # closed connections linger on it
+            holder.setsockopt(socket.SOL_SOCKET, option, 1)
+        try:
+            holder.bind(place)
+        except OSError as error:
+            raise address.taken(host, port, error) from None
         yield holder.getsockname()[1]
 
 

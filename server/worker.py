@@ -17,9 +17,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from model.console import LOG_FORMAT
 from model.errors import RecGuruError
 from server.config import ServeSettings
+from server.logs import configure
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ class Report:
 
 def main() -> None:
     """Serve until told to stop; leave with 1 if that cannot be."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     tell = _reporter()
     settings = ServeSettings.model_validate_json(sys.stdin.buffer.readline())
+    configure(settings.log_format)
     try:
         asyncio.run(_serve(settings, tell))
     except RecGuruError as error:

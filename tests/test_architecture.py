@@ -57,15 +57,19 @@ HOMES = {
     "recguru": (  # the generated protobuf messages and stubs
         "server/wire.py",
         "server/service.py",
-        "server/run.py",
+        "server/listener.py",
         "client/wire.py",
         "client/client.py",
     ),
-    "google": ("server/interceptors.py",),  # a message that is no protobuf is refused there
+    "opentelemetry": ("server/traces.py",),  # an extra
+    "google": ("server/guard.py",),  # a message that is no protobuf is refused there
     "grpc": (
+        "server/guard.py",
         "server/interceptors.py",
         "server/service.py",
+        "server/listener.py",
         "server/run.py",
+        "server/tokens.py",
         "client/calls.py",
         "client/client.py",
     ),
@@ -84,6 +88,7 @@ FOR_CLIENTS = (
     "model.errors.",
     "model.evaluation.",
     "model.files.",
+    "model.findings.",
     "model.metrics.",
     "model.settings.",
 )

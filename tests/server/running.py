@@ -56,8 +56,9 @@ def settings_of(releases: Path, **settings: object) -> ServeSettings:
 
 @asynccontextmanager
 async def connected(server: Server) -> AsyncIterator[Serving]:
-    """Give a way to call a server whose port is open."""
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    """Give a way to call a server whose port is open, over a connection of its own."""
+    place, options = f"127.0.0.1:{server.port}", [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(place, options) as channel:
         yield Serving(server, channel, pb_grpc.RecommenderStub(channel))
 
 

@@ -56,7 +56,7 @@ async def test_calls_are_counted_by_how_they_ended(releases: Path) -> None:
             await running.queued(0)
         found = figures_of(running.server)
     calls = {
-        labels[1]: value for (name, labels), value in found.items() if name == "recguru_calls_total"
+        labels[2]: value for (name, labels), value in found.items() if name == "recguru_calls_total"
     }
     assert calls == {
         "OK": 3,
@@ -66,7 +66,7 @@ async def test_calls_are_counted_by_how_they_ended(releases: Path) -> None:
         "CANCELLED": 1,
         "DEADLINE_EXCEEDED": 1,
     }
-    assert found["recguru_call_seconds_count", ("Recommend",)] == 8
+    assert found["recguru_call_seconds_count", ("stable", "Recommend")] == 8
 
 
 async def test_answers_passes_and_unknown_items_are_counted(releases: Path) -> None:
@@ -80,9 +80,9 @@ async def test_answers_passes_and_unknown_items_are_counted(releases: Path) -> N
         batch = pb.BatchRecommendRequest(requests=[new, recommend("books", {})])
         await running.stub.BatchRecommend(batch)
         found = figures_of(running.server)
-    assert found["recguru_answers_total", ("personalized", "films")] == 5
-    assert found["recguru_answers_total", ("cross-domain", "films")] == 1
-    assert found["recguru_answers_total", ("popularity", "books")] == 1
+    assert found["recguru_answers_total", ("personalized", "films", "stable")] == 5
+    assert found["recguru_answers_total", ("cross-domain", "films", "stable")] == 1
+    assert found["recguru_answers_total", ("popularity", "books", "stable")] == 1
     assert found["recguru_unknown_history_items_total", ("films",)] == 5
     assert found["recguru_pass_items_count", ("recommend",)] == 1
     assert found["recguru_pass_items_sum", ("recommend",)] == 5
@@ -108,15 +108,15 @@ async def test_the_release_that_answers_is_named_and_reloads_are_counted(
         found = figures_of(running.server)
         loaded = running.server.current.engine.version
     shown = {
-        labels[2]: value
+        labels[3]: value
         for (name, labels), value in found.items()
         if name == "recguru_release_info"
     }
     assert loaded.release == other
     assert shown == {version: 0, other: 1}
-    assert found["recguru_release_info", (loaded.index, loaded.model, other)] == 1
-    assert found["recguru_reloads_total", ("swapped",)] == 1
-    assert found["recguru_reloads_total", ("refused",)] == 1
+    assert found["recguru_release_info", (loaded.index, "stable", loaded.model, other)] == 1
+    assert found["recguru_reloads_total", ("stable", "swapped")] == 1
+    assert found["recguru_reloads_total", ("stable", "refused")] == 1
 
 
 def test_workers_are_counted_together_on_a_port_of_their_own(
@@ -139,7 +139,7 @@ def test_workers_are_counted_together_on_a_port_of_their_own(
             found = read(answer.read().decode())
         running.send_signal(signal.SIGTERM)
         running.communicate(timeout=EXIT_S)
-    assert found["recguru_calls_total", ("Recommend", "OK")] == 16
+    assert found["recguru_calls_total", ("stable", "Recommend", "OK")] == 16
     assert found["recguru_worker_exits_total", ()] == 0
     assert sum(value for (name, _), value in found.items() if name == "recguru_release_info") == 2
 

@@ -11,9 +11,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from recguru.v1 import recommender_pb2 as pb
 
 from model.errors import RecGuruError
+from server.config import QueueLimits
 from server.engine import Engine
 from server.messages import Recommendation, RecommendQuestion
-from tests.server.running import WAIT_S, recommend, serving
+from tests.server.running import WAIT_S, connected, recommend, serving
 
 REQUEST = recommend("books", {"books": ["b0001"]})
 
@@ -119,6 +120,48 @@ async def test_a_deadline_is_kept_though_the_event_loop_is_too_busy_to_hear_of_i
     assert computed == [1]
 
 
+async def test_of_many_calls_whose_deadline_passed_unheard_at_most_one_pass_is_computed(
+    releases: Path,
+) -> None:
+    async with serving(releases) as running:
+        computed = counted(running.server.current.engine)
+        with running.stalled():
+            hurried = [
+                asyncio.ensure_future(running.stub.Recommend(REQUEST, timeout=3))
+                for _ in range(200)
+            ]
+            await running.queued(200)
+            time.sleep(3.2)  # noqa: ASYNC251  # nobody learns that the deadlines have passed
+        time.sleep(0.5)  # noqa: ASYNC251  # the compute thread goes on meanwhile
+        ends = await asyncio.gather(*hurried, return_exceptions=True)
+        answer = await running.stub.Recommend(REQUEST, timeout=WAIT_S)
+
+    assert {end.code() for end in ends if isinstance(end, grpc.aio.AioRpcError)} == {
+        grpc.StatusCode.DEADLINE_EXCEEDED
+    }
+    assert len(answer.items) == 10
+    assert computed.pop() == 1
+    assert sum(computed) <= QueueLimits().max_users
+
+
+async def test_when_all_callers_hang_up_the_queue_is_empty_within_a_second(releases: Path) -> None:
+    async with serving(releases) as running:
+        computed = counted(running.server.current.engine)
+        with running.stalled():
+            calls = [running.stub.Recommend(REQUEST, timeout=WAIT_S) for _ in range(120)]
+            tasks = [asyncio.ensure_future(call) for call in calls]
+            await running.queued(120)
+            for call in calls:
+                call.cancel()
+            async with asyncio.timeout(1):
+                await running.queued(0)
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        await running.stub.Recommend(REQUEST, timeout=WAIT_S)
+
+    assert all(isinstance(end, asyncio.CancelledError) for end in ends)
+    assert computed == [1]
+
+
 async def test_health_and_release_answer_while_the_compute_thread_is_busy(releases: Path) -> None:
     async with serving(releases) as running:
         health = health_pb2_grpc.HealthStub(running.channel)
@@ -148,3 +191,27 @@ async def test_single_calls_have_their_turn_between_the_passes_of_a_batch(releas
 
     assert done == {single}
     assert len(answer.responses) == 60
+
+
+async def test_a_connection_has_so_many_calls_at_once_and_another_has_its_own(
+    releases: Path,
+) -> None:
+    async with (
+        serving(releases, max_connection_calls=2) as running,
+        connected(running.server) as other,
+    ):
+        with running.stalled():
+            calls = [asyncio.ensure_future(running.stub.Recommend(REQUEST)) for _ in range(2)]
+            await running.queued(2)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await running.stub.Recommend(REQUEST)
+            calls.append(asyncio.ensure_future(other.stub.Recommend(REQUEST)))
+            await running.queued(3)
+        answers = await asyncio.wait_for(asyncio.gather(*calls), WAIT_S)
+        again = await running.stub.Recommend(REQUEST)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert refused.value.details() == (
+        "2 calls of this connection are under way, as many as it may have; wait for one to end"
+    )
+    ids = [item.item_id for item in again.items]
+    assert [[item.item_id for item in answer.items] for answer in answers] == [ids] * 3

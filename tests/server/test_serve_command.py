@@ -1,6 +1,7 @@
 """`recguru serve` as a process: ready, signals, exit codes, one line for a failure."""
 
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import grpc
 from recguru.v1 import recommender_pb2 as pb
 from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
-from tests.server.processes import CHECKOUT, EXIT_S, READY_S, failure, port_of, process
+from tests.server.processes import CHECKOUT, EXIT_S, READY_S, command, failure, port_of, process
 from tests.server.running import WAIT_S, recommend
 
 
@@ -136,3 +137,45 @@ def test_threads_are_limited_before_anything_heavy_is_imported() -> None:
     )
 
     assert done.stderr == "set()\n"
+
+
+def test_check_says_what_would_be_served_and_opens_nothing(releases: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            command("--releases", releases, "--port", str(port), "--device", "cpu", "--check"),
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=READY_S,
+            check=False,
+        )
+
+    version = (releases / "LATEST").read_text(encoding="utf-8").strip()
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0
+    assert lines[:2] == [f"address: 127.0.0.1:{port}, no TLS", "tokens: none"]
+    assert lines[2].startswith(f"LATEST: {version}, model ")
+    assert lines[2].endswith(", books (40 items), films (300 items)")
+    assert len(lines) == 3
+
+
+def test_check_finds_what_would_keep_the_server_from_starting(
+    releases: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "releases"
+    shutil.copytree(releases, root)
+    version = (root / "LATEST").read_text(encoding="utf-8").strip()
+    damaged = root / version / "index" / "films.faiss"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+
+    code, said = failure("--releases", root, "--device", "cpu", "--check")
+    assert code == 1
+    assert said.startswith("error: ")
+    assert "films.faiss" in said
+    everywhere = "0.0.0.0"  # noqa: S104  # what is to be refused
+    code, said = failure("--releases", releases, "--host", everywhere, "--check")
+    assert code == 1
+    assert "without TLS" in said

@@ -1,0 +1,81 @@
+"""What is known of the call that a task of the event loop answers: for logs, metrics and traces."""
+
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol, cast
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+REQUEST_ID = "x-request-id"
+"""Metadata: the caller's name for a call, or ours; it comes back and stands in the log."""
+
+KEY = "recguru-key"
+"""Metadata: whom a call is for, as the caller tells users apart. Calls of one key get their answers
+from one release while another is tried out; it is hashed, and neither kept nor logged."""
+
+RELEASE = "recguru-release"
+"""Metadata: the version that is to answer, one of those loaded."""
+
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+
+
+class Lane(Enum):
+    """Which of two releases side by side answers."""
+
+    STABLE = "stable"
+    """The one that `LATEST` names."""
+    CANARY = "canary"
+    """The one that some calls try out."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One call."""
+
+    request_id: str
+    lane: Lane = Lane.STABLE
+
+
+class _HasMetadata(Protocol):
+    def invocation_metadata(self) -> object: ...
+
+
+_CALL: ContextVar[Call | None] = ContextVar("call", default=None)
+
+
+def metadata_of(context: "_HasMetadata") -> Metadata:
+    """Return what came with a call, or nothing."""
+    return cast("Metadata", context.invocation_metadata() or ())
+
+
+def current() -> Call | None:
+    """Return the call that this task answers, if it answers one."""
+    return _CALL.get()
+
+
+@contextmanager
+def begun(metadata: Metadata) -> Iterator[Call]:
+    """Let a call be the current one while the block lasts."""
+    call = Call(_text(metadata, REQUEST_ID, _REQUEST_ID) or secrets.token_hex(8))
+    token = _CALL.set(call)
+    try:
+        yield call
+    finally:
+        _CALL.reset(token)
+
+
+def text_of(metadata: Metadata, name: str) -> str | None:
+    """Return what a call's metadata says under a name, if it is text; the first where several."""
+    return _text(metadata, name, None)
+
+
+def _text(metadata: Metadata, name: str, allowed: re.Pattern[str] | None) -> str | None:
+    for key, value in metadata:
+        if key == name and isinstance(value, str):
+            return value if allowed is None or allowed.fullmatch(value) else None
+    return None
