@@ -13,38 +13,38 @@ server take turns, and medians over the rounds are printed.
 
 import argparse
 import os
-import re
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import grpc
 import numpy as np
-import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
-from recguru.v1 import recommender_pb2 as pb
 
 from benchmarks.load import closed_loop, open_loop
+from benchmarks.served import (
+    MB,
+    METHOD,
+    load_cores,
+    message_of,
+    served,
+    server_core,
+    spread,
+    started,
+)
 from benchmarks.serving_release import Catalogue, History, K, of_dataset, release_of, simulated
 
-METHOD = "/recguru.v1.Recommender/Recommend"
 IN_FLIGHT = 64
 BATCHES = (16, 64, 256)
 LOADS = (0.25, 0.5, 0.75)
 QUANTILES = (50, 95, 99, 99.9)
-READY_S = 120
 ENGINE_S = 1.0
-MB = 1 << 20
-_CORES = os.sched_getaffinity(0)
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["RECGURU_SERVE_QUEUE__MAX_WAIT_MS"] = "60000"
-    os.sched_setaffinity(0, _load_cores())
+    os.sched_setaffinity(0, load_cores())
     catalogue = of_dataset(options.data) if options.data else simulated(options.items)
     with tempfile.TemporaryDirectory() as name:
         root = release_of(catalogue, Path(name))
@@ -108,87 +108,9 @@ def measure(root: Path, catalogue: Catalogue, options: argparse.Namespace) -> No
         print(f"a second worker adds {(two.workers - one.workers) / MB:,.0f} MB")
 
 
-def message_of(domain: str, history: History) -> bytes:
-    """Write a request."""
-    histories = [pb.History(domain=name, item_ids=ids) for name, ids in history.items()]
-    return pb.RecommendRequest(domain=domain, histories=histories, k=K).SerializeToString()
-
-
-def spread(messages: Sequence[bytes], count: int) -> list[bytes]:
-    """Take some messages, from short to long, that stand for all."""
-    ordered = sorted(messages, key=len)
-    return [ordered[int((place + 0.5) / count * len(ordered))] for place in range(count)]
-
-
 def closed(port: int, messages: Sequence[bytes], seconds: int) -> float:
     """Ask a server as much as it can take -> calls a second."""
     return closed_loop(port, METHOD, messages, seconds=seconds, in_flight=IN_FLIGHT)
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Of the processes of a server, in bytes; a page that several map is shared out among them."""
-
-    whole: int
-    workers: int
-    peak: int
-    """Most that one worker ever had, shared pages counted in full."""
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """A running server."""
-
-    process: "subprocess.Popen[bytes]"
-    port: int
-    metrics_port: int
-    ready_s: float
-
-    def check_answered(self) -> None:
-        """Make sure that no call has failed so far."""
-        place = f"http://127.0.0.1:{self.metrics_port}/metrics"
-        with urllib.request.urlopen(place) as answer:
-            said = answer.read().decode()
-        statuses = set(re.findall(r'^recguru_calls_total{.*status="(\w+)"}', said, re.MULTILINE))
-        # The load ends as it began, at once: what is under way then is called off.
-        if "OK" not in statuses or statuses - {"OK", "CANCELLED"}:
-            raise RuntimeError(f"calls ended with {', '.join(sorted(statuses)) or 'nothing'}")
-
-    def memory(self) -> Memory:
-        """Look at its processes."""
-        first = psutil.Process(self.process.pid)
-        children = first.children()
-        workers = children or [first]
-        return Memory(
-            whole=sum(each.memory_full_info().pss for each in {first, *children}),
-            workers=sum(each.memory_full_info().pss for each in workers),
-            peak=max(_peak(each.pid) for each in workers),
-        )
-
-
-@contextmanager
-def served(root: Path, *, workers: int) -> Iterator[Served]:
-    """Serve a release root on one core until the block is left."""
-    port_file = root.parent / "port"
-    command = [sys.executable, "-m", "recguru_cli", "serve", "--releases", str(root)]
-    command += ["--port", "0", "--port-file", str(port_file), "--device", "cpu"]
-    metrics_port = free_port()
-    command += ["--workers", str(workers), "--metrics-port", str(metrics_port)]
-    begun_s = time.perf_counter()
-    with started(command) as process:
-        while not port_file.exists():
-            if process.poll() is not None or time.perf_counter() - begun_s > READY_S:
-                raise RuntimeError("the server does not start; try recguru serve by hand")
-            time.sleep(0.01)
-        ready_s = time.perf_counter() - begun_s
-        yield Served(process, int(port_file.read_text()), metrics_port, ready_s)
-
-
-def free_port() -> int:
-    """Find a port that nobody has at this moment."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextmanager
@@ -203,30 +125,13 @@ def noop_server(answer: bytes) -> Iterator[int]:
             yield int(process.stdout.readline())
 
 
-@contextmanager
-def started(
-    command: Sequence[str], *, stdout: int | None = None
-) -> "Iterator[subprocess.Popen[bytes]]":
-    """Run a command on the server's core until the block is left."""
-    os.sched_setaffinity(0, {_server_core()})  # whom we start stays where we are
-    try:
-        process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.DEVNULL)
-    finally:
-        os.sched_setaffinity(0, _load_cores())
-    with process:
-        try:
-            yield process
-        finally:
-            process.terminate()
-
-
 def engine_rate(root: Path, catalogue: Catalogue) -> float:
     """Ask the engine in a process of its own on the server's core -> users/s of its best batch."""
     with ProcessPoolExecutor(
         1,
         mp_context=get_context("spawn"),
         initializer=os.sched_setaffinity,
-        initargs=(0, {_server_core()}),
+        initargs=(0, {server_core()}),
     ) as pool:
         return pool.submit(_best_batch, root, catalogue.domain, catalogue.histories).result()
 
@@ -251,19 +156,6 @@ def _best_batch(root: Path, domain: str, histories: Sequence[History]) -> float:
 
     rate(BATCHES[0])
     return max(rate(batch) for batch in BATCHES)
-
-
-def _peak(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-
-def _server_core() -> int:
-    return min(_CORES)
-
-
-def _load_cores() -> set[int]:
-    return _CORES - {_server_core()} or _CORES
 
 
 if __name__ == "__main__":

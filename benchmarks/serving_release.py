@@ -82,23 +82,26 @@ def simulated(items: int, *, width: int = 64) -> Catalogue:
     return Catalogue(vocabularies, "video", histories, width)
 
 
-def release_of(catalogue: Catalogue, folder: Path) -> Path:
-    """Write a bundle of random networks and a release of it into a folder -> the release root."""
+def release_of(catalogue: Catalogue, folder: Path, *, seed: int = 1) -> Path:
+    """Write a bundle of random networks and a release of it into a folder -> the release root.
+
+    Another seed gives another bundle, and the root one more release.
+    """
     settings = NetworkSettings.model_validate(
         {**RECGURU["network"], "width": catalogue.width, "feed_forward": 2 * catalogue.width}
     )
     items = {name: len(known) for name, known in catalogue.vocabularies.items()}
     networks = ServingNetworks(items, settings)
-    initialise(networks, torch.Generator().manual_seed(1))
+    initialise(networks, torch.Generator().manual_seed(seed))
     weights = {name: value.numpy() for name, value in networks.state_dict().items()}
     domains = []
     for name, known in catalogue.vocabularies.items():
-        table = structured_table(len(known), catalogue.width, np.random.default_rng(1))
+        table = structured_table(len(known), catalogue.width, np.random.default_rng(seed))
         weights[item_table_name(name)] = table
         popularity = np.zeros(len(known) + 1, np.float32)
         popularity[1:] = 1 / np.arange(1, len(known) + 1)
         domains.append(DomainTables(name, known, table, popularity / popularity.sum()))
-    with publishing(folder / "bundle") as place:
+    with publishing(folder / f"bundle-{seed}") as place:
         write_bundle(
             place,
             domains,
@@ -107,7 +110,7 @@ def release_of(catalogue: Catalogue, folder: Path) -> Path:
             dataset="made up",
             training={},
         )
-    bundle, root = Bundle.read(folder / "bundle"), folder / "releases"
+    bundle, root = Bundle.read(folder / f"bundle-{seed}"), folder / "releases"
     with progress("index", 2 * len(domains), quiet=True) as advance:
         build(bundle, root, settings=IndexSettings(device="cpu"), candidates={}, advance=advance)
     return root
