@@ -2,7 +2,10 @@
 
 import asyncio
 import gc
+import os
 import shutil
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +132,22 @@ async def test_reloads_leave_no_thread_descriptor_or_memory_behind(root: Root, c
     assert after == before
     assert grown < 50 * MB
     assert not any(path.is_relative_to(root.second) for path in mapped)  # the first answers
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness of their own")
+async def test_a_reload_leaves_the_core_to_the_threads_that_answer(root: Root) -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async with serving(root.folder, poll_s=NEVER_S) as running:
+        loader, compute = running.server._loader, running.server._compute._executor
+        at_start = loader.submit(niceness).result(WAIT_S)
+        await reload(running, root, 2)
+        loading = loader.submit(niceness).result(WAIT_S)
+        computing = compute.submit(niceness).result(WAIT_S)
+
+    assert at_start == computing == niceness()
+    assert loading == max(10, at_start)
 
 
 def cut_short(content: bytes) -> bytes:
