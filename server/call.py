@@ -37,6 +37,8 @@ class Lane(Enum):
 class Call:
     """One call."""
 
+    metadata: Metadata
+    """What came with it."""
     request_id: str
     lane: Lane = Lane.STABLE
 
@@ -48,20 +50,18 @@ class _HasMetadata(Protocol):
 _CALL: ContextVar[Call | None] = ContextVar("call", default=None)
 
 
-def metadata_of(context: "_HasMetadata") -> Metadata:
-    """Return what came with a call, or nothing."""
-    return cast("Metadata", context.invocation_metadata() or ())
-
-
 def current() -> Call | None:
     """Return the call that this task answers, if it answers one."""
     return _CALL.get()
 
 
 @contextmanager
-def begun(metadata: Metadata) -> Iterator[Call]:
+def begun(context: _HasMetadata) -> Iterator[Call]:
     """Let a call be the current one while the block lasts."""
-    call = Call(_text(metadata, REQUEST_ID, _REQUEST_ID) or secrets.token_hex(8))
+    metadata = cast("Metadata", context.invocation_metadata() or ())
+    given = text_of(metadata, REQUEST_ID) or ""
+    request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    call = Call(metadata, request_id)
     token = _CALL.set(call)
     try:
         yield call
@@ -71,11 +71,7 @@ def begun(metadata: Metadata) -> Iterator[Call]:
 
 def text_of(metadata: Metadata, name: str) -> str | None:
     """Return what a call's metadata says under a name, if it is text; the first where several."""
-    return _text(metadata, name, None)
-
-
-def _text(metadata: Metadata, name: str, allowed: re.Pattern[str] | None) -> str | None:
     for key, value in metadata:
-        if key == name and isinstance(value, str):
-            return value if allowed is None or allowed.fullmatch(value) else None
+        if key == name:
+            return value if isinstance(value, str) else None
     return None

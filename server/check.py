@@ -7,18 +7,21 @@ from indexer.publish import canary, latest
 from server import address
 from server.config import ServeSettings
 from server.engine import Engine
+from server.run import make_tracing
 from server.tls import check_exposure
 
 
 def check(settings: ServeSettings, releases: Path) -> Iterator[str]:
     """Check settings, certificates and releases, and answer a probe -> what would be served.
 
-    The port is left alone: another server may be using it until this one takes over.
+    The ports are left alone: another server may be using them until this one takes over.
 
     Raises:
-        RecGuruError: What keeps the server from starting.
+        RecGuruError: What keeps the server from starting, or what it would refuse: a canary.
     """
     check_exposure(settings)
+    if settings.traces:
+        make_tracing().close()
     tls, tokens = settings.tls, settings.tokens
     encryption = "no TLS" if tls.certificate is None else f"TLS by {tls.certificate}"
     clients = "" if tls.client_ca is None else f", clients certified by {tls.client_ca}"

@@ -148,6 +148,7 @@ class ReleaseWatcher:
         self._seen: object = None
         self._served: object = None
         self._canary_seen: object = None
+        self._canary_files: object = None
 
     async def start(self) -> None:
         """Load the release that `LATEST` names, and the canary if there is one.
@@ -184,7 +185,8 @@ class ReleaseWatcher:
 
     async def _look_for_canary(self) -> None:
         """Begin, change or end what is tried out as `CANARY` says."""
-        state = self._canary_state()
+        loop = asyncio.get_running_loop()
+        state = await loop.run_in_executor(self._executor, self._canary_state)
         if state == self._canary_seen:
             return
         self._canary_seen = state
@@ -243,11 +245,12 @@ class ReleaseWatcher:
         tried = canary(self._root)
         if tried is None or tried.version == self._current.engine.version.release:
             return None
-        loaded = self._current.canary
-        if loaded is not None and loaded.version.release == tried.version:
-            return loaded, tried.share
-        _give_way()
-        return self._load_engine(self._root / tried.version), tried.share
+        loaded, files = self._current.canary, _files(self._root / tried.version)
+        if loaded is None or files != self._canary_files:
+            _give_way()
+            loaded = self._load_engine(self._root / tried.version)
+            self._canary_files = files
+        return loaded, tried.share
 
 
 def _give_way() -> None:

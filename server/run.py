@@ -54,7 +54,7 @@ class Server:
             raise BadSettingError("setting serve.releases: name the release root to serve")
         self._settings = settings
         self._shared_port = shared_port
-        self._tracing = _tracing() if settings.traces else None
+        self._tracing = make_tracing() if settings.traces else None
         self._drain = DrainInterceptor()
         self._health = Health()
         self.current = Current()
@@ -187,7 +187,12 @@ async def _until(told: asyncio.Event, server: Server, ready: Callable[[int], Non
         await server.stop()
 
 
-def _tracing() -> "Tracing":
+def make_tracing() -> "Tracing":
+    """Make what sends spans on.
+
+    Raises:
+        BadSettingError: If the extra that it needs is missing.
+    """
     try:
         from server.traces import Tracing  # noqa: PLC0415  # an extra
     except ImportError as error:

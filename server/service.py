@@ -47,7 +47,7 @@ class RecommenderService(pb_grpc.RecommenderServicer):
     ) -> pb.RecommendResponse:
         """Rank the items of one domain for one user."""
         question = wire.recommend_from_proto(request, self._limits)
-        lane = self._lane(context)
+        lane = self._lane()
         answer = await self._compute.recommend(question, lane, until_s=_until_s(context))
         self._count(question, answer, lane)
         return wire.recommendation_to_proto(answer)
@@ -57,7 +57,7 @@ class RecommenderService(pb_grpc.RecommenderServicer):
     ) -> pb.BatchRecommendResponse:
         """Rank the items for several users."""
         questions = await self._converted(request.requests, "requests", wire.recommend_from_proto)
-        lane = self._lane(context)
+        lane = self._lane()
         outcomes = await self._compute.recommend_all(questions, lane, until_s=_until_s(context))
         responses = []
         for place, outcome in enumerate(outcomes, start=1):
@@ -75,7 +75,7 @@ class RecommenderService(pb_grpc.RecommenderServicer):
         """Give the vectors of users."""
         users = await self._converted(request.users, "users", wire.user_from_proto)
         question = wire.encode_from_proto(request, users)
-        lane = self._lane(context)
+        lane = self._lane()
         parts = await self._compute.encode(question, lane, until_s=_until_s(context))
         return wire.encodings_to_proto(parts)
 
@@ -84,7 +84,7 @@ class RecommenderService(pb_grpc.RecommenderServicer):
     ) -> pb.SearchItemsResponse:
         """Find the items nearest to a vector."""
         question = wire.search_from_proto(request, self._limits)
-        lane = self._lane(context)
+        lane = self._lane()
         answer = await self._compute.search(question, lane, until_s=_until_s(context))
         return wire.search_result_to_proto(answer)
 
@@ -94,20 +94,19 @@ class RecommenderService(pb_grpc.RecommenderServicer):
         context: Context,
     ) -> pb.GetReleaseResponse:
         """Say what is loaded."""
-        return wire.release_to_proto(self._current.chosen(self._lane(context)).info)
+        return wire.release_to_proto(self._current.chosen(self._lane()).info)
 
-    def _lane(self, context: Context) -> Lane:
-        """Choose which of two releases side by side answers, and say so of the call."""
-        metadata = calls.metadata_of(context)
-        version = calls.text_of(metadata, RELEASE)
-        lane = (
-            self._current.lane_for(calls.text_of(metadata, KEY))
-            if version is None
-            else self._current.lane_of(version)
-        )
-        if (call := calls.current()) is not None:
-            call.lane = lane
-        return lane
+    def _lane(self) -> Lane:
+        """Choose which of two releases side by side answers the current call, and say so of it."""
+        call = calls.current()
+        if call is None:
+            raise RuntimeError("a call outside the guard")
+        version = calls.text_of(call.metadata, RELEASE)
+        if version is None:
+            call.lane = self._current.lane_for(calls.text_of(call.metadata, KEY))
+        else:
+            call.lane = self._current.lane_of(version)
+        return call.lane
 
     def _count(self, question: RecommendQuestion, answer: Recommendation, lane: Lane) -> None:
         self._metrics.answered(

@@ -15,6 +15,7 @@ from model.files import publishing
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks, initialise
 from model.training.export import export_bundle
+from tests.authority import Authority
 from tests.commands import Command
 
 TINY = NetworkSettings(
@@ -84,6 +85,18 @@ def tiny_bundle(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("tiny") / "bundle"
     export_bundle(folder, dataset, networks, TINY, training={"by": "tests"})
     return folder
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Make an authority that tests trust."""
+    return Authority.make(tmp_path_factory.mktemp("tls") / "good")
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Make an authority that nobody trusts."""
+    return Authority.make(tmp_path_factory.mktemp("tls") / "stranger")
 
 
 @pytest.fixture

@@ -21,16 +21,6 @@ SERVER_NAME = "recommender.test"
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.make(tmp_path_factory.mktemp("tls") / "good")
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.make(tmp_path_factory.mktemp("tls") / "stranger")
-
-
-@pytest.fixture(scope="module")
 def secured(release_root: Path, authority: Authority) -> Iterator[str]:
     """Serve with a certificate for `SERVER_NAME`, to clients that have one themselves."""
     current = Current()

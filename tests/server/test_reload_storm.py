@@ -15,6 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from recguru.v1 import recommender_pb2 as pb
 
+from benchmarks.reloads import cut_short, flipped
 from indexer.publish import activate, latest
 from indexer.release import Release
 from model.bundle import Bundle
@@ -148,16 +149,6 @@ async def test_a_reload_leaves_the_core_to_the_threads_that_answer(root: Root) -
 
     assert at_start == computing == niceness()
     assert loading == max(10, at_start)
-
-
-def cut_short(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
-def flipped(content: bytes) -> bytes:
-    changed = bytearray(content)
-    changed[len(changed) // 2] ^= 1
-    return bytes(changed)
 
 
 def damaged(source: Path, name: Path, spoil: Spoil, number: int) -> Path:

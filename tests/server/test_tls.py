@@ -45,16 +45,6 @@ class Party:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.make(tmp_path_factory.mktemp("tls") / "good")
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.make(tmp_path_factory.mktemp("tls") / "stranger")
-
-
-@pytest.fixture(scope="module")
 def secured(authority: Authority) -> Mapping[str, Path]:
     """Name a server's files, which ask clients for a certificate of the authority."""
     certificate, key = authority.sign(NAME)
