@@ -43,9 +43,12 @@ _FAILURES: dict[grpc.StatusCode, type[RecGuruError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidInputError,
     grpc.StatusCode.NOT_FOUND: NotFoundError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
+    grpc.StatusCode.CANCELLED: OverloadedError,  # nobody here cancels: the server drops calls so
     grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
     grpc.StatusCode.PERMISSION_DENIED: ForbiddenError,
 }
+_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+"""Statuses of calls that no server has begun to answer; the next try may find one that does."""
 
 
 def open_channel(address: str, settings: ClientSettings) -> grpc.Channel:
@@ -152,7 +155,7 @@ class Caller:
                 )
             except grpc.RpcError as error:
                 code, details, hint_s = error.code(), error.details() or "", _hint_s(error)
-            again = code is grpc.StatusCode.UNAVAILABLE or hint_s is not None
+            again = code in _PASSING or hint_s is not None
             wait_s = max(next(waits, math.inf), hint_s or 0.0) if again else math.inf
             if time.monotonic() + wait_s >= end_s:
                 raise self._failure(code, details, name, within_s, tries)
@@ -167,6 +170,8 @@ class Caller:
         kind = _FAILURES.get(code, RemoteError)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             details = f"{server} did not answer {name} within {within_s:g} s"
+        elif code is grpc.StatusCode.CANCELLED:
+            details = f"{server} has more calls than it can look at; it dropped {name}"
         elif code is grpc.StatusCode.UNAUTHENTICATED:
             what = "does not know this token" if self._metadata else "asks for a token"
             details = f"{server} {what}; see client.token_file"

@@ -1,5 +1,6 @@
 """What is known of the call that a task of the event loop answers: for logs, metrics and traces."""
 
+import itertools
 import re
 import secrets
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ RELEASE = "recguru-release"
 """Metadata: the version that is to answer, one of those loaded."""
 
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_OURS = secrets.token_hex(4)
+_NUMBERS = itertools.count(1)
 
 
 class Lane(Enum):
@@ -60,13 +63,21 @@ def begun(context: _HasMetadata) -> Iterator[Call]:
     """Let a call be the current one while the block lasts."""
     metadata = cast("Metadata", context.invocation_metadata() or ())
     given = text_of(metadata, REQUEST_ID) or ""
-    request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    request_id = given if _REQUEST_ID.fullmatch(given) else _new_id()
     call = Call(metadata, request_id)
     token = _CALL.set(call)
     try:
         yield call
     finally:
         _CALL.reset(token)
+
+
+def _new_id() -> str:
+    """Name a call like no other: the process at random, the call by number.
+
+    Random names for all calls would ask the operating system each time, a twentieth of a call.
+    """
+    return f"{_OURS}{next(_NUMBERS):08x}"
 
 
 def text_of(metadata: Metadata, name: str) -> str | None:

@@ -183,6 +183,12 @@ class ServeSettings(Settings):
     """Calls of one connection under way; more are refused with RESOURCE_EXHAUSTED. Half of what may
     wait in all, so that no single caller fills the queue."""
 
+    max_backlog: Annotated[int, Field(ge=1, le=65_536)] = 512
+    """Calls of all connections that wait for the event loop to see them: as many as one connection
+    may have under way, so that a burst to an idle server fits in. Some of those beyond, and all
+    beyond twice as many, are dropped by gRPC, which comes to the caller at once but as CANCELLED,
+    without a hint. In an overload all of it is waited for before anything of ours sees a call."""
+
     max_connection_age_s: Annotated[float, Field(ge=1)] | None = None
     """Seconds after which a connection is closed once its calls have ended, none keeps it for ever.
     Clients that balance by themselves look for new servers when they connect again."""

@@ -87,6 +87,9 @@ def _options(settings: ServeSettings, *, shared_port: bool) -> list[tuple[str, i
         # gRPC refuses what is beyond this with a vague UNAVAILABLE, now and then a little early:
         # the limit that callers meet is ours, and this one bounds what waits to get there.
         ("grpc.max_concurrent_streams", 2 * settings.max_connection_calls),
+        # Between the two numbers a part of the newcomers is dropped, beyond the second all are.
+        ("grpc.server.max_pending_requests", settings.max_backlog),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * settings.max_backlog),
     ]
     if settings.max_connection_age_s is not None:
         options.append(("grpc.max_connection_age_ms", round(1000 * settings.max_connection_age_s)))

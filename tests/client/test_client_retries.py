@@ -106,6 +106,7 @@ def test_a_server_that_comes_up_meanwhile_answers(release_root: Path) -> None:
     ("code", "kind", "calls"),
     [
         (grpc.StatusCode.UNAVAILABLE, NotReadyError, 4),
+        (grpc.StatusCode.CANCELLED, OverloadedError, 4),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, OverloadedError, 1),
         (grpc.StatusCode.INVALID_ARGUMENT, InvalidInputError, 1),
         (grpc.StatusCode.NOT_FOUND, NotFoundError, 1),
@@ -113,7 +114,7 @@ def test_a_server_that_comes_up_meanwhile_answers(release_root: Path) -> None:
         (grpc.StatusCode.INTERNAL, RemoteError, 1),
     ],
 )
-def test_only_an_unavailable_server_is_asked_again(
+def test_only_a_server_that_did_not_begin_to_answer_is_asked_again(
     code: grpc.StatusCode, kind: type[RecGuruError], calls: int
 ) -> None:
     with (

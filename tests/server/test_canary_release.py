@@ -58,7 +58,8 @@ def refusals(server: Server) -> float:
 async def test_the_share_of_keys_gets_the_canary_each_always_the_same(root: Path) -> None:
     old, new = versions(root)
     try_out(root, Canary(new, 0.2))
-    settings = {"poll_s": POLL_S, "queue": {"max_wait_ms": 60_000}, "max_connection_calls": 1000}
+    patient = {"queue": {"max_wait_ms": 60_000}, "max_connection_calls": 1000, "max_backlog": 1000}
+    settings = {"poll_s": POLL_S, **patient}
     async with serving(root, **settings) as running, serving(root, **settings) as other:
         answers = await releases_for(running, KEYS)
         again = await releases_for(running, KEYS[:100])

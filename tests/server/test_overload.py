@@ -1,19 +1,24 @@
 """Too many callers, callers in a hurry, and callers that leave."""
 
 import asyncio
+import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from recguru.v1 import recommender_pb2 as pb
+from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
 from model.errors import RecGuruError
 from server.config import QueueLimits
 from server.engine import Engine
 from server.messages import Recommendation, RecommendQuestion
+from server.run import Server
 from tests.server.running import WAIT_S, connected, recommend, serving
 
 REQUEST = recommend("books", {"books": ["b0001"]})
@@ -215,3 +220,41 @@ async def test_a_connection_has_so_many_calls_at_once_and_another_has_its_own(
     )
     ids = [item.item_id for item in again.items]
     assert [[item.item_id for item in answer.items] for answer in answers] == [ids] * 3
+
+
+async def test_a_burst_that_fits_is_answered_whole_and_of_more_grpc_drops_the_rest(
+    releases: Path,
+) -> None:
+    async with serving(releases, max_backlog=50) as running:
+        await running.stub.Recommend(REQUEST)
+        with ThreadPoolExecutor(1) as elsewhere:
+            answered = await flood(running.server, elsewhere, 50)
+            dropped = await flood(running.server, elsewhere, 300)
+        again = await running.stub.Recommend(REQUEST)
+
+    assert answered == Counter({"OK": 50})
+    assert set(dropped) == {"OK", "CANCELLED"}
+    assert 50 <= dropped["OK"] <= 101  # one of them may be in Python's hands already
+    assert len(again.items) == 10
+
+
+async def flood(server: Server, elsewhere: Executor, count: int) -> Counter[str]:
+    """Send calls that all arrive while the event loop is busy -> how they ended."""
+    busy, sent = threading.Event(), threading.Event()
+
+    def send() -> Counter[str]:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}", options) as channel:
+            grpc.channel_ready_future(channel).result(WAIT_S)
+            busy.wait(WAIT_S)
+            stub = pb_grpc.RecommenderStub(channel)
+            calls = [stub.Recommend.future(REQUEST, timeout=WAIT_S) for _ in range(count)]
+            time.sleep(0.5)  # gRPC's own threads deliver them
+            sent.set()
+            return Counter(call.code().name for call in calls)
+
+    sending = asyncio.get_running_loop().run_in_executor(elsewhere, send)
+    await asyncio.sleep(0.05)
+    busy.set()
+    sent.wait(WAIT_S)  # the event loop sees nothing meanwhile
+    return await sending
