@@ -18,7 +18,7 @@ import numpy as np
 
 from indexer.builders import build_index
 from indexer.engine import open_engine, resolve_device
-from indexer.measure import exact_top
+from indexer.recall import exact_top
 from indexer.search import DomainIndex, Query
 from indexer.spec import FlatSpec
 from model.bundle import DomainTables, Floats
@@ -58,7 +58,7 @@ def main() -> None:
         begun = time.perf_counter()
         index = build_index(FlatSpec(), table[1:])
         build_s = time.perf_counter() - begun
-        engine = open_engine(device, index, table, threads=options.threads)
+        engine = open_engine(device, FlatSpec(), index, table, threads=options.threads)
         domain = DomainIndex(tables_of(table), "flat", engine, {})
         queries = structured_queries(table, options.queries, generator)
         rates = [

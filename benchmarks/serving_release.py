@@ -112,5 +112,6 @@ def release_of(catalogue: Catalogue, folder: Path, *, seed: int = 1) -> Path:
         )
     bundle, root = Bundle.read(folder / f"bundle-{seed}"), folder / "releases"
     with progress("index", 2 * len(domains), quiet=True) as advance:
-        build(bundle, root, settings=IndexSettings(device="cpu"), candidates={}, advance=advance)
+        exact = IndexSettings(kind="flat", device="cpu")  # the same work for every catalogue
+        build(bundle, root, settings=exact, candidates={}, advance=advance)
     return root

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from client.evaluation import System
-    from client.messages import Question
+    from client.messages import Filter, Question
     from client.settings import ClientSettings
     from model.data.dataset import Dataset
     from model.evaluation.protocol import Scorer
@@ -55,6 +55,18 @@ class Baseline(enum.StrEnum):
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+History = Annotated[
+    list[str] | None,
+    typer.Option(metavar="DOMAIN=ID,ID", help="What the user did, oldest first; repeatable."),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="ATTRIBUTE=VALUE|VALUE",
+        help="Only items with one of these values, with none of them where it is !=; repeatable.",
+    ),
+]
 
 
 @app.command()
@@ -62,10 +74,7 @@ def recommend(  # noqa: PLR0913  # every flag is a parameter
     *,
     server: Annotated[str, typer.Option(metavar="HOST:PORT", help="A running `recguru serve`.")],
     domain: Annotated[str, typer.Option(help="The domain whose items are ranked.")],
-    history: Annotated[
-        list[str] | None,
-        typer.Option(metavar="DOMAIN=ID,ID", help="What the user did, oldest first; repeatable."),
-    ] = None,
+    history: History = None,
     user: Annotated[
         str | None, typer.Option(help="Take the histories of this user of --data instead.")
     ] = None,
@@ -79,6 +88,7 @@ def recommend(  # noqa: PLR0913  # every flag is a parameter
     candidate_set: Annotated[
         str | None, typer.Option(help="Only items of this set of the release.")
     ] = None,
+    only: Only = None,
     json: Json = False,
     config: Config = None,
     tls: Tls = False,
@@ -97,12 +107,14 @@ def recommend(  # noqa: PLR0913  # every flag is a parameter
     Example:
       recguru recommend --server localhost:50051 --domain books --history films=f12,f7 -k 5
       recguru recommend --server localhost:50051 --domain books --data dataset --user u42
+      recguru recommend --server localhost:50051 --domain books --filter "genre=crime|horror"
     """  # noqa: D301  # the backspace keeps the lines of the example apart
     if user is not None and (data is None or history):
         raise typer.BadParameter("needs --data, and no --history", param_hint="--user")
     files = {"ca": tls_ca, "certificate": tls_certificate, "key": tls_key}
     settings = client_settings(config, files, tls_authority, token_file, tls=tls)
     histories = _given(history or [])
+    filters = _given_filters(only or [])
 
     from client.messages import Question
 
@@ -112,6 +124,7 @@ def recommend(  # noqa: PLR0913  # every flag is a parameter
         k=k,
         candidate_set=candidate_set,
         exclude_item_ids=exclude or [],
+        filters=filters,
     )
     _show_answer(question, (server, settings), data, user, json=json)
 
@@ -183,6 +196,16 @@ def _given(history: list[str]) -> "dict[str, list[str]]":
         return parse_histories(history)
     except InvalidInputError as error:
         raise typer.BadParameter(str(error), param_hint="--history") from None
+
+
+def _given_filters(only: list[str]) -> "list[Filter]":
+    from client.filters import parse_filters
+    from model.errors import InvalidInputError
+
+    try:
+        return parse_filters(only)
+    except InvalidInputError as error:
+        raise typer.BadParameter(str(error), param_hint="--filter") from None
 
 
 def _show_answer(

@@ -25,6 +25,17 @@ class Basis(enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Filter:
+    """Items that have, or lack, some values of an attribute; `DomainInfo` names the attributes."""
+
+    attribute: str
+    values: Sequence[str]
+    """At least one; an item needs one of them."""
+    negate: bool = False
+    """Whether an item must have none of them instead; items without the attribute then pass."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
     """Rank the items of a domain for a user. The server bounds every list; see the contract."""
 
@@ -40,6 +51,8 @@ class Question:
     """Only those of the set of this name in the release."""
     exclude_item_ids: Sequence[str] = ()
     """None of these."""
+    filters: Sequence[Filter] = ()
+    """Only what passes all of these."""
     exclude_history: bool = True
     """Whether the items of the history in the target domain are kept out of the answer."""
     rank_item_ids: Sequence[str] = ()
@@ -61,6 +74,8 @@ class VectorQuestion:
     """Only those of the set of this name in the release."""
     exclude_item_ids: Sequence[str] = ()
     """None of these."""
+    filters: Sequence[Filter] = ()
+    """Only what passes all of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +108,7 @@ class ItemRank:
     """0 where `rank` is 0."""
     rank: int
     """1 + the number of others that score at least as high; 0 where the item is unknown,
-    excluded, or no candidate."""
+    excluded, no candidate, or held back by a filter."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,6 +160,8 @@ class DomainInfo:
     index_kind: str
     candidate_sets: tuple[str, ...]
     """Names, ascending."""
+    attributes: Mapping[str, int]
+    """What filters go by: how many values each has, by name, ascending."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

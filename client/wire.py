@@ -14,6 +14,7 @@ from client.messages import (
     Basis,
     DomainInfo,
     Encodings,
+    Filter,
     FoundItems,
     Histories,
     ItemRank,
@@ -52,6 +53,7 @@ def question_to_proto(question: Question) -> pb.RecommendRequest:
             exclude_item_ids=question.exclude_item_ids,
             exclude_history=question.exclude_history,
             rank_item_ids=question.rank_item_ids,
+            filters=_filters_to_proto(question.filters),
         )
         _set_candidates(request, question)
     return request
@@ -92,6 +94,7 @@ def vector_question_to_proto(question: VectorQuestion) -> pb.SearchItemsRequest:
             vector=np.asarray(question.vector).astype(_FLOAT).tobytes(),
             k=question.k,
             exclude_item_ids=question.exclude_item_ids,
+            filters=_filters_to_proto(question.filters),
         )
         _set_candidates(request, question)
     return request
@@ -175,6 +178,7 @@ def release_from_proto(response: pb.GetReleaseResponse) -> ReleaseInfo:
                 items=domain.items,
                 index_kind=domain.index_kind,
                 candidate_sets=tuple(domain.candidate_sets),
+                attributes={each.name: each.values for each in domain.attributes},
             )
             for domain in response.domains
         ),
@@ -197,6 +201,13 @@ def _representable() -> Iterator[None]:
 
 def _histories_to_proto(histories: Histories) -> list[pb.History]:
     return [pb.History(domain=name, item_ids=ids) for name, ids in histories.items()]
+
+
+def _filters_to_proto(filters: Sequence[Filter]) -> list[pb.Filter]:
+    return [
+        pb.Filter(attribute=each.attribute, values=each.values, negate=each.negate)
+        for each in filters
+    ]
 
 
 def _set_candidates(

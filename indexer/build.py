@@ -5,21 +5,23 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
+from indexer.attributes import DomainAttributes, look_up_attributes
 from indexer.candidates import CandidateSet, look_up
+from indexer.choice import choose
 from indexer.engine import resolve_device
-from indexer.measure import recall
 from indexer.publish import publish, workspace
-from indexer.release import BUNDLE, Release, write_release
-from indexer.sample import preference_like
+from indexer.recall import recall
+from indexer.release import BUNDLE, Release, add_index, finish_release
+from indexer.sample import OF_USERS, Sample, sample_of
 from indexer.spec import IndexSettings
 from model.bundle import FORMAT, KIND, Bundle
 from model.console import Advance
-from model.errors import BadArtifactError, BadSettingError
+from model.errors import BadArtifactError, BadSettingError, NotFoundError
 from model.files import MANIFEST, publishing, read_manifest
 
 _SEED = 0
-_K = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,12 @@ class Built:
     digest: str
     bundle: Bundle
     """The bundle it was built from."""
-    kind: str
+    kinds: Mapping[str, str]
+    """Kind of index, by domain."""
+    without_users: tuple[str, ...]
+    """Domains that were tried with queries made up from items: the bundle holds none of users."""
     sets: tuple[CandidateSet, ...]
+    attributes: tuple[DomainAttributes, ...]
     seconds: float
 
 
@@ -40,12 +46,13 @@ def steps(bundle: Bundle) -> int:
     return 2 * len(bundle.domains)
 
 
-def build(
+def build(  # noqa: PLR0913  # one parameter an option
     bundle: Bundle,
     root: Path,
     *,
     settings: IndexSettings,
     candidates: Mapping[str, Path],
+    attributes: Mapping[str, Path] = MappingProxyType({}),
     advance: Advance,
     activate: bool = True,
 ) -> Built:
@@ -56,13 +63,17 @@ def build(
         root: The release root; made where it is missing.
         settings: The kind of index, and where it is tried.
         candidates: Files of candidate sets, one item id a line, by the set's name.
+        attributes: Tables of attributes, by the domain whose items they are of; see
+            `model.data.attribute_file`.
         advance: Called once for each of `steps`.
         activate: Whether `LATEST` is to name the release.
 
     Raises:
-        BadDataError: If a candidate file cannot be used.
+        BadDataError: If a file of candidates or attributes cannot be used.
+        NotFoundError: If attributes are given for a domain that the bundle does not have.
         BadSettingError: If the root lies inside the bundle.
-        BadArtifactError: If the finished release does not read or answer as it must.
+        BadArtifactError: If the finished release does not read or answer as it must, or an
+            approximate index finds too little.
         UnavailableDeviceError: If `cuda` is asked for and cannot be used.
     """
     started = time.perf_counter()
@@ -70,15 +81,42 @@ def build(
         raise BadSettingError(f"the release root {root} lies inside the bundle {bundle.folder}")
     device = resolve_device(settings.device)
     sets = tuple(look_up(name, path, bundle.domains) for name, path in candidates.items())
-    spec = settings.spec()
+    tables_of_attributes = _attributes(bundle, attributes, settings.max_attribute_values)
+    samples = {each.name: sample_of(each, settings.queries, seed=_SEED) for each in bundle.domains}
     with workspace(root) as work:
         with publishing(work / "release") as folder:
             _copy_bundle(bundle, folder / BUNDLE)
-            digest = write_release(folder, bundle, spec, sets, advance=advance)
+            for tables in bundle.domains:
+                chosen = choose(tables, samples[tables.name], settings, device)
+                add_index(folder, tables.name, chosen.spec, chosen.index)
+                advance(note=f"{tables.name} {chosen.spec.kind}")
+            digest = finish_release(folder, bundle, sets, tables_of_attributes)
         release = Release.read(work / "release", device=device)
-        _try_out(release, settings, advance)
+        _try_out(release, samples, settings, advance)
         place = publish(root, work / "release", digest, activate=activate)
-    return Built(place, digest, bundle, spec.kind, sets, time.perf_counter() - started)
+    return Built(
+        folder=place,
+        digest=digest,
+        bundle=bundle,
+        kinds={name: index.kind for name, index in release.indexes.items()},
+        without_users=tuple(name for name, each in samples.items() if each.are != OF_USERS),
+        sets=sets,
+        attributes=tables_of_attributes,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _attributes(
+    bundle: Bundle, files: Mapping[str, Path], most_values: int
+) -> tuple[DomainAttributes, ...]:
+    domains = {tables.name: tables for tables in bundle.domains}
+    for name in files:
+        if name not in domains:
+            raise NotFoundError(f"attributes of {name!r}: the bundle has {', '.join(domains)}")
+    return tuple(
+        look_up_attributes(domains[name], path, most_values=most_values)
+        for name, path in files.items()
+    )
 
 
 def _copy_bundle(bundle: Bundle, place: Path) -> None:
@@ -90,13 +128,18 @@ def _copy_bundle(bundle: Bundle, place: Path) -> None:
         shutil.copyfile(bundle.folder / name, target)
 
 
-def _try_out(release: Release, settings: IndexSettings, advance: Advance) -> None:
-    """Ask the finished indexes and compare with exact search."""
+def _try_out(
+    release: Release, samples: Mapping[str, Sample], settings: IndexSettings, advance: Advance
+) -> None:
+    """Ask the finished indexes, and compare with exact search what they find."""
     for name, index in release.indexes.items():
-        vectors = preference_like(index.item_table, settings.probes, seed=_SEED)
-        found = recall(index, vectors, k=_K)
-        if found < 1:
+        exact = index.kind == "flat"
+        vectors = samples[name].held_out
+        found = recall(index, vectors[: settings.probes] if exact else vectors, k=settings.k)
+        wanted = 1 if exact else settings.recall
+        if found < wanted:
             raise BadArtifactError(
-                f"the index of {name} found {found:.2%} of what exact search finds; not published"
+                f"the {index.kind} index of {name} found {found:.2%} of what exact search finds, "
+                f"wanted are {wanted:.2%}; not published"
             )
         advance(note=f"{name} tried")

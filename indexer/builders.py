@@ -1,33 +1,119 @@
-"""From item vectors to an index: one builder a kind.
+"""From item vectors to an index: one builder a kind, and what an index of each kind must look like.
 
-Shapes: V items, D width.
+Lists and links are made for vectors that are near one another, while what is asked for is the
+largest inner product. So an index of these kinds gets one column more, which makes all vectors
+equally long; a query has 0 there, so that no score changes, but the largest inner product is now
+the nearest direction (Bachrach et al., RecSys 2014). Approximate indexes hold all vectors scaled by
+one power of two, which changes no order and keeps them in the range of float16.
+
+Shapes: V items, D width, C columns of an index.
 """
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
+
+import numpy as np
 
 from indexer import faiss_api
 from indexer.faiss_api import FaissIndex
-from indexer.spec import IndexSpec
+from indexer.spec import (
+    ByteSpec,
+    FlatSpec,
+    HalfSpec,
+    HnswSpec,
+    IndexSpec,
+    IvfPqSpec,
+    IvfSpec,
+)
 from model.bundle import Floats
 from model.errors import BadArtifactError
 
-
-def _build_flat(_: IndexSpec, vectors: Floats) -> FaissIndex:
-    return faiss_api.flat_index(vectors)
-
-
-_BUILDERS: Mapping[str, Callable[[IndexSpec, Floats], FaissIndex]] = MappingProxyType(
-    {"flat": _build_flat}
-)
-_IS_KIND: Mapping[str, Callable[[FaissIndex], bool]] = MappingProxyType({"flat": faiss_api.is_flat})
+_NUMBER_BYTES = 4
+_BLOCK = 32  # vectors of a list that fast scan compares at a time
 
 
 def build_index(spec: IndexSpec, vectors: Floats) -> FaissIndex:
     """Build an index of vectors (V, D); position p holds the vector of row p + 1."""
-    index = _BUILDERS[spec.kind](spec, vectors)
+    index = _BUILDERS[type(spec)](spec, vectors)
     check_index(index, spec, vectors.shape, "the index just built")
     return index
+
+
+def columns_of(spec: IndexSpec, width: int) -> int:
+    """Return C, the columns of an index of vectors of D numbers."""
+    match spec:
+        case HnswSpec() | IvfSpec():
+            return width + 1
+        case IvfPqSpec(group=group):  # the column more has codes of its own
+            return -(-width // group) * group + group
+        case _:
+            return width
+
+
+def _build_flat(_: FlatSpec, vectors: Floats) -> FaissIndex:
+    return faiss_api.flat_index(vectors)
+
+
+def _build_half(_: HalfSpec, vectors: Floats) -> FaissIndex:
+    return faiss_api.scalar_index(_scaled(vectors), half=True)
+
+
+def _build_bytes(_: ByteSpec, vectors: Floats) -> FaissIndex:
+    return faiss_api.scalar_index(_scaled(vectors), half=False)
+
+
+def _build_hnsw(spec: HnswSpec, vectors: Floats) -> FaissIndex:
+    return faiss_api.hnsw_index(
+        levelled(spec, vectors),
+        links=spec.links,
+        effort=spec.build_effort,
+        threads=spec.build_threads,
+    )
+
+
+def _build_ivf(spec: IvfSpec, vectors: Floats) -> FaissIndex:
+    return faiss_api.ivf_index(levelled(spec, vectors), lists=spec.lists)
+
+
+def _build_ivf_pq(spec: IvfPqSpec, vectors: Floats) -> FaissIndex:
+    columns = columns_of(spec, vectors.shape[1])
+    return faiss_api.ivf_pq_index(
+        levelled(spec, vectors), lists=spec.lists, codes=columns // spec.group
+    )
+
+
+_BUILDERS: Mapping[type[IndexSpec], Callable[[Any, Floats], FaissIndex]] = MappingProxyType(
+    {
+        FlatSpec: _build_flat,
+        HalfSpec: _build_half,
+        ByteSpec: _build_bytes,
+        HnswSpec: _build_hnsw,
+        IvfSpec: _build_ivf,
+        IvfPqSpec: _build_ivf_pq,
+    }
+)
+
+
+def _scaled(vectors: Floats) -> Floats:
+    """Multiply by the power of two that brings the largest number between 1/2 and 1."""
+    _, exponent = np.frexp(np.abs(vectors).max())
+    scaled: Floats = np.ldexp(vectors, -exponent)
+    return scaled
+
+
+def levelled(spec: IndexSpec, vectors: Floats) -> Floats:
+    """Scale, and add columns that make all vectors as long as the longest -> (V, C)."""
+    width = vectors.shape[1]
+    longer = np.zeros((len(vectors), columns_of(spec, width)), np.float32)
+    longer[:, :width] = _scaled(vectors)
+    squares = np.vecdot(longer, longer)
+    longer[:, _extra_column(spec, width)] = np.sqrt(squares.max() - squares)
+    return longer
+
+
+def _extra_column(spec: IndexSpec, width: int) -> int:
+    return columns_of(spec, width) - (spec.group if isinstance(spec, IvfPqSpec) else 1)
 
 
 def check_index(index: FaissIndex, spec: IndexSpec, shape: tuple[int, ...], name: str) -> None:
@@ -40,14 +126,92 @@ def check_index(index: FaissIndex, spec: IndexSpec, shape: tuple[int, ...], name
         name: What the message calls it.
 
     Raises:
-        BadArtifactError: If it is of another kind, metric, size or width.
+        BadArtifactError: If it is of another kind, metric, size or width, is built otherwise than
+            its spec says, or its lists do not hold each vector once.
     """
-    if not _IS_KIND[spec.kind](index):
+    items, width = shape
+    columns = columns_of(spec, width)
+    found, wanted = faiss_api.structure_of(index), _structure(spec, items, columns)
+    if found["class"] != wanted["class"] and not (spec.kind == "flat" and faiss_api.is_flat(index)):
         raise BadArtifactError(f"{name} is no index of kind {spec.kind}")
     if not faiss_api.is_inner_product(index):
         raise BadArtifactError(f"{name} does not rank by inner product")
-    if (index.ntotal, index.d) != shape:
+    if (index.ntotal, index.d) != (items, columns):
+        table = f"{items} of width {width}" + (f", {columns} columns" if columns > width else "")
         raise BadArtifactError(
-            f"{name} holds {index.ntotal} vectors of width {index.d}; "
-            f"the item table has {shape[0]} of width {shape[1]}"
+            f"{name} holds {index.ntotal} vectors of width {index.d}; the item table has {table}"
         )
+    for key in sorted(wanted.keys() | found.keys()):
+        if found.get(key) != wanted.get(key):
+            raise BadArtifactError(
+                f"{name} is not built to its spec: {key} {found.get(key)}, not {wanted.get(key)}"
+            )
+    if isinstance(spec, IvfSpec | IvfPqSpec):
+        positions = faiss_api.listed_positions(index)
+        if not np.array_equal(np.sort(positions), np.arange(items)):
+            raise BadArtifactError(f"{name} does not hold each of {items} vectors once")
+
+
+def _structure(spec: IndexSpec, items: int, columns: int) -> dict[str, str | int]:
+    """Say what `faiss_api.structure_of` must find."""
+    match spec:
+        case FlatSpec():
+            return _of_class("IndexFlatIP", items, columns)
+        case HalfSpec():
+            return _coded("float16", items, columns)
+        case ByteSpec():
+            return _coded("bytes", items, columns)
+        case HnswSpec(links=links):
+            return _of_class("IndexHNSWSQ", items, columns) | {
+                "links": links,
+                "ground links": 2 * links,
+                "linked": items,
+                **_named("stored", _coded("float16", items, columns)),
+            }
+        case IvfSpec(lists=lists):
+            return _of_class("IndexIVFFlat", items, columns) | {
+                **_lists(lists, columns),
+                "kept as": "ArrayInvertedLists",
+                "kept together": 1,
+                "kept bytes": _NUMBER_BYTES * columns,
+            }
+        case IvfPqSpec(lists=lists, group=group):
+            codes = columns // group
+            packed = codes + codes % 2  # fast scan reads codes in pairs
+            return _of_class("IndexIVFPQFastScan", items, columns) | {
+                **_lists(lists, columns),
+                "kept as": "BlockInvertedLists",
+                "kept together": _BLOCK,
+                "kept bytes": _BLOCK * packed // 2,
+                "codes": codes,
+                "code bits": 4,
+                "coded columns": columns,
+                "codes of": "residuals",
+                "fast-scan block": _BLOCK,
+            }
+
+
+def _of_class(name: str, vectors: int, columns: int) -> dict[str, str | int]:
+    return {
+        "class": name,
+        "metric": "inner product",
+        "vectors": vectors,
+        "columns": columns,
+        "trained": "yes",
+    }
+
+
+def _coded(numbers: str, vectors: int, columns: int) -> dict[str, str | int]:
+    return _of_class("IndexScalarQuantizer", vectors, columns) | {
+        "numbers": numbers,
+        "coded columns": columns,
+    }
+
+
+def _lists(lists: int, columns: int) -> dict[str, str | int]:
+    centres = _named("centre", _of_class("IndexFlatIP", lists, columns))
+    return {"lists": lists, "kept lists": lists, **centres}
+
+
+def _named(part: str, about: dict[str, str | int]) -> dict[str, str | int]:
+    return {f"{part} {key}": value for key, value in about.items()}

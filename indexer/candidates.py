@@ -1,6 +1,8 @@
 """Named candidate sets: from lists of item ids to rows stored in a release, domain by domain.
 
-In a release a set is `candidates/<domain>/<name>.npy`: int32 rows, ascending, each once.
+In a release a set is `candidates/<domain>/<name>.npy`: int32 rows, ascending, each once, or from
+one item in 32 on a bitmap (see `bitmaps`), which is smaller then. A narrow set stays a list: its
+rows are gathered, and to look for them among the bits of all items would take longer than that.
 """
 
 import re
@@ -10,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from indexer.bitmaps import Bitmap, RowSet, bytes_of, is_sound, smaller_of_both
 from model.bundle import DomainTables
-from model.data.vocabulary import Rows
 from model.errors import BadArtifactError, BadDataError
 from model.tensor_files import map_array
 
@@ -28,8 +30,8 @@ class CandidateSet:
     """Different ids in its file."""
     unknown: int
     """Ids that no domain knows."""
-    rows: Mapping[str, Rows]
-    """Rows by domain, ascending; only domains that know at least one of the ids."""
+    rows: Mapping[str, RowSet]
+    """Rows by domain; only domains that know at least one of the ids."""
 
 
 def look_up(name: str, path: Path, domains: Sequence[DomainTables]) -> CandidateSet:
@@ -39,13 +41,14 @@ def look_up(name: str, path: Path, domains: Sequence[DomainTables]) -> Candidate
         BadDataError: If the file cannot be read, is no UTF-8, or holds no id that any domain knows.
     """
     ids = _read_ids(path)
-    rows: dict[str, Rows] = {}
+    rows: dict[str, RowSet] = {}
     known = np.zeros(len(ids), bool)
     for domain in domains:
         found = domain.vocabulary.rows(ids)
         known |= found > 0
         if found.any():
-            rows[domain.name] = np.unique(found[found > 0])
+            distinct = np.unique(found[found > 0])
+            rows[domain.name] = smaller_of_both(distinct, len(domain.vocabulary))
     if not rows:
         names = ", ".join(domain.name for domain in domains)
         raise BadDataError(
@@ -60,11 +63,12 @@ def write_sets(folder: Path, sets: Sequence[CandidateSet]) -> None:
         for domain, rows in candidate_set.rows.items():
             place = folder / domain
             place.mkdir(parents=True, exist_ok=True)
-            np.save(place / f"{candidate_set.name}.npy", rows)
+            stored = rows.packed if isinstance(rows, Bitmap) else rows
+            np.save(place / f"{candidate_set.name}.npy", stored)
 
 
-def read_sets(folder: Path, items: int) -> dict[str, Rows]:
-    """Read the sets of one domain, by name in ascending order.
+def read_sets(folder: Path, items: int) -> dict[str, RowSet]:
+    """Read the sets of one domain, by name in ascending order; bitmaps are mapped.
 
     Args:
         folder: The domain's folder; there is none where the domain has no set.
@@ -73,18 +77,25 @@ def read_sets(folder: Path, items: int) -> dict[str, Rows]:
     Raises:
         BadArtifactError: If a file is no set of rows of this domain; it is named.
     """
-    sets: dict[str, Rows] = {}
-    for path in sorted(folder.glob("*.npy")):
-        try:
-            rows = np.array(map_array(path))
-        except (OSError, ValueError) as error:
-            raise BadArtifactError(f"{path} cannot be read: {error}") from None
-        if rows.dtype != np.int32 or rows.ndim != 1 or not len(rows):
-            raise BadArtifactError(f"{path} is no list of rows")
-        if rows[0] < 1 or rows[-1] > items or (np.diff(rows) < 1).any():
-            raise BadArtifactError(f"{path} does not hold ascending rows between 1 and {items}")
-        sets[path.stem] = rows
-    return sets
+    return {path.stem: _read_set(path, items) for path in sorted(folder.glob("*.npy"))}
+
+
+def _read_set(path: Path, items: int) -> RowSet:
+    try:
+        stored = map_array(path)
+    except (OSError, ValueError) as error:
+        raise BadArtifactError(f"{path} cannot be read: {error}") from None
+    if stored.dtype == np.uint8:
+        bitmap = Bitmap(np.asarray(stored), items)
+        if stored.shape != (bytes_of(items),) or not is_sound(stored, items) or not len(bitmap):
+            raise BadArtifactError(f"{path} is no bitmap of rows between 1 and {items}")
+        return bitmap
+    rows = np.array(stored)
+    if rows.dtype != np.int32 or rows.ndim != 1 or not len(rows):
+        raise BadArtifactError(f"{path} is no list of rows")
+    if rows[0] < 1 or rows[-1] > items or (np.diff(rows) < 1).any():
+        raise BadArtifactError(f"{path} does not hold ascending rows between 1 and {items}")
+    return smaller_of_both(rows, items)
 
 
 def _read_ids(path: Path) -> list[str]:

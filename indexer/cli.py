@@ -5,17 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from indexer.options import Config, Device, Json, files_by_name
 from model.console import make_app, print_json, progress, run, warn
 
 if TYPE_CHECKING:
     from indexer.build import Built
     from indexer.candidates import CandidateSet
+    from indexer.spec import Kind
 
 app = make_app("Build, measure and inspect releases: what a server loads.")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda; default auto.")]
-Config = Annotated[Path | None, typer.Option(help="TOML file with this command's settings.")]
 
 
 @app.command()
@@ -23,10 +21,19 @@ def build(  # noqa: PLR0913  # one parameter an option
     *,
     bundle: Annotated[Path, typer.Option(help="Bundle folder, RUN/bundle of a training.")],
     out: Annotated[Path, typer.Option(help="Release root; the release appears in it.")],
-    index: Annotated[str | None, typer.Option(help="Kind of index: auto or flat.")] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(
+            help="Kind of index: auto or one of flat, flat-f16, flat-int8, hnsw, ivf, ivf-pq."
+        ),
+    ] = None,
     candidates: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=FILE", help="A candidate set: item ids, one a line."),
+    ] = None,
+    attributes: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DOMAIN=FILE", help="Attributes of a domain's items: a TSV table."),
     ] = None,
     activate: Annotated[
         bool, typer.Option(help="Point LATEST at the release, or leave it where it is.")
@@ -37,15 +44,18 @@ def build(  # noqa: PLR0913  # one parameter an option
 ) -> None:
     """Build a release of a bundle, try it, publish it, and point LATEST at it.
 
-    The release holds a copy of the bundle, an index of each domain and the candidate sets. Until it
-    is complete nothing that reads the root sees it. Settings: table [index].
+    The release holds a copy of the bundle, an index of each domain, the candidate sets and the
+    attributes that filters go by. Until it is complete nothing that reads the root sees it.
+    Settings: table [index].
 
     \b
     Example:
       recguru indexer build --bundle run/bundle --out releases
       recguru indexer build --bundle run/bundle --out releases --candidates new=new_items.txt
+      recguru indexer build --bundle run/bundle --out releases --attributes books=books.tsv
     """  # noqa: D301  # the backspace keeps the lines of the example apart
     files = _candidate_files(candidates or [])
+    tables = files_by_name("--attributes", "DOMAIN", attributes or [])
     from indexer.build import build as run_build
     from indexer.build import steps
     from indexer.spec import IndexSettings
@@ -57,60 +67,90 @@ def build(  # noqa: PLR0913  # one parameter an option
     read = Bundle.read(bundle)
     with progress("building", steps(read)) as advance:
         built = run_build(
-            read, out, settings=settings, candidates=files, advance=advance, activate=activate
+            read,
+            out,
+            settings=settings,
+            candidates=files,
+            attributes=tables,
+            advance=advance,
+            activate=activate,
         )
-    for candidate_set in built.sets:
-        if candidate_set.unknown:
-            warn(
-                f"candidate set {candidate_set.name}: {candidate_set.unknown} of "
-                f"{candidate_set.ids} item ids are known in no domain and are left out"
-            )
+    _warn_of(built)
     _print_built(built, as_json=as_json)
 
 
 @app.command()
-def measure(
+def measure(  # noqa: PLR0913  # one parameter an option
     *,
     releases: Annotated[
         Path | None, typer.Option(help="Release root; its latest release is measured.")
     ] = None,
     release: Annotated[Path | None, typer.Option(help="Release folder to measure.")] = None,
     queries: Annotated[int | None, typer.Option(help="Queries a domain; default 1,000.")] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Build other kinds too, and try each ever harder.")
+    ] = False,
+    kinds: Annotated[
+        str | None, typer.Option(help="Kinds of the sweep, with commas; default all.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the sweep, FILE.png.")] = None,
     device: Device = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Measure recall against exact search, latency, and size of a release's indexes.
 
-    The queries are means of random groups of items' vectors, as no users are at hand. Settings:
-    table [measure].
+    The queries are preference vectors of users that the bundle holds, none that tuned the index;
+    where it holds none, means of random groups of items' vectors. A sweep builds other kinds of
+    index for the same items, searches each harder and harder, on one thread and on all, and can be
+    drawn. Settings: table [measure], and [index] for the kinds of a sweep.
 
     \b
     Example:
       recguru indexer measure --releases releases
+      recguru indexer measure --releases releases --sweep --kinds flat,ivf --plot kinds.png
       recguru indexer measure --release releases/20260101T120000.000000Z-0123456789ab --json
     """  # noqa: D301  # the backspace keeps the lines of the example apart
     folder = _folder_to_measure(releases, release)
-    from indexer.measure import QUERIES, MeasureSettings
+    if not sweep and (kinds is not None or plot is not None):
+        raise typer.BadParameter("--kinds and --plot go with --sweep")
+    from indexer.measure import MeasureSettings, sweeps
     from indexer.measure import measure as run_measure
+    from indexer.measure_report import report_lines
+    from indexer.plots import plot_sweeps
     from indexer.release import Release
+    from indexer.spec import IndexSettings
     from model.settings import load_settings
 
+    tried = _kinds(kinds) if sweep else []
     flags = {"queries": queries, "device": device}
     settings = load_settings(MeasureSettings, table="measure", config=config, flags=flags)
+    options = load_settings(IndexSettings, table="index", config=config)
     read = Release.read(folder, device=settings.device, threads=settings.threads)
-    with progress("measuring", len(read.indexes)) as advance:
-        domains = run_measure(read, settings, advance=advance)
-    figures = {
-        "release": read.version,
-        "settings": settings.model_dump(),
-        "queries_are": QUERIES,
-        "domains": domains,
-    }
+    figures: dict[str, Any] = {"release": read.version, "settings": settings.model_dump()}
+    with progress("measuring", len(read.indexes) * (1 + len(tried))) as advance:
+        figures["domains"] = run_measure(read, settings, advance=advance)
+        if tried:
+            figures["sweeps"] = sweeps(read, settings, tried, options, advance=advance)
+    if plot is not None and not plot_sweeps(figures["sweeps"], plot):
+        warn("matplotlib is not installed, nothing was drawn: pip install 'recguru-service[plots]'")
     if as_json:
         print_json(figures)
     else:
-        _print_measured(figures)
+        for line in report_lines(figures):
+            typer.echo(line)
+
+
+def _kinds(given: str | None) -> "list[Kind]":
+    from indexer.spec import KINDS
+
+    if given is None:
+        return list(KINDS)
+    wanted = given.split(",")
+    for kind in wanted:
+        if kind not in KINDS:
+            raise typer.BadParameter(f"--kinds: {kind!r} is none of {', '.join(KINDS)}")
+    return [kind for kind in KINDS if kind in wanted]
 
 
 @app.command()
@@ -140,6 +180,7 @@ def info(
                 "width": index.width,
                 "kind": index.kind,
                 "candidate_sets": {key: len(rows) for key, rows in index.candidate_sets.items()},
+                "attributes": {key: len(values) for key, values in index.attributes.items()},
             }
             for name, index in release.indexes.items()
         },
@@ -165,20 +206,34 @@ def _candidate_files(options: list[str]) -> dict[str, Path]:
     """Read `NAME=FILE` options."""
     from indexer.candidates import NAME
 
-    files: dict[str, Path] = {}
-    for option in options:
-        name, equals, file = option.partition("=")
-        if not equals or not file:
-            raise typer.BadParameter(f"--candidates {option!r} is not NAME=FILE")
+    files = files_by_name("--candidates", "NAME", options)
+    for name in files:
         if not NAME.fullmatch(name):
             raise typer.BadParameter(
                 f"--candidates: the name {name!r} must be 1 to 64 letters, digits, '.', '_' or "
                 "'-', and begin with a letter or digit"
             )
-        if name in files:
-            raise typer.BadParameter(f"--candidates: the name {name!r} stands twice")
-        files[name] = Path(file)
     return files
+
+
+def _warn_of(built: "Built") -> None:
+    if built.without_users:
+        warn(
+            f"the bundle holds no users' preference vectors of {', '.join(built.without_users)}: "
+            "the index was tried with means of items' vectors"
+        )
+    for table in built.attributes:
+        if table.unknown:
+            warn(
+                f"attributes of {table.domain}: {table.unknown} of {table.ids} item ids are not "
+                "known there and are left out"
+            )
+    for candidate_set in built.sets:
+        if candidate_set.unknown:
+            warn(
+                f"candidate set {candidate_set.name}: {candidate_set.unknown} of "
+                f"{candidate_set.ids} item ids are known in no domain and are left out"
+            )
 
 
 def _set_sizes(candidate_set: "CandidateSet") -> dict[str, int]:
@@ -192,7 +247,7 @@ def _print_built(built: "Built", *, as_json: bool) -> None:
         "digest": built.digest,
         "bundle": built.bundle.digest,
         "dataset": built.bundle.dataset,
-        "kind": built.kind,
+        "kinds": dict(built.kinds),
         "items": {domain.name: len(domain.vocabulary) for domain in built.bundle.domains},
         "candidate_sets": {
             candidate_set.name: {
@@ -201,34 +256,27 @@ def _print_built(built: "Built", *, as_json: bool) -> None:
             }
             for candidate_set in built.sets
         },
+        "attributes": {
+            table.domain: {
+                "values": {name: len(values) for name, values in table.attributes.items()},
+                "unknown": table.unknown,
+            }
+            for table in built.attributes
+        },
         "seconds": round(built.seconds, 2),
     }
     if as_json:
         print_json(figures)
         return
-    typer.echo(f"release {built.folder} in {built.seconds:.1f} s, index {built.kind}")
+    typer.echo(f"release {built.folder} in {built.seconds:.1f} s")
     for name, items in figures["items"].items():
-        typer.echo(f"  {name}: {items:,} items")
+        typer.echo(f"  {name}: {items:,} items, index {built.kinds[name]}")
     for candidate_set in built.sets:
         sizes = ", ".join(f"{size:,} of {name}" for name, size in _set_sizes(candidate_set).items())
         typer.echo(f"  candidate set {candidate_set.name}: {sizes}")
-
-
-def _print_measured(figures: dict[str, Any]) -> None:
-    settings = figures["settings"]
-    typer.echo(f"release {figures['release']}, {settings['queries']:,} queries a domain:")
-    typer.echo(f"  {figures['queries_are']}")
-    for name, domain in figures["domains"].items():
-        recall = ", ".join(f"{k} {share:.4f}" for k, share in domain["recall"].items())
-        typer.echo(f"{name}: {domain['items']:,} items x {domain['width']}, index {domain['kind']}")
-        typer.echo(f"  recall {recall}; {domain['bytes_per_item']:,.0f} bytes an item")
-        for way, size in (("single", 1), ("batched", settings["batch"])):
-            took = domain[way]
-            typer.echo(
-                f"  {way} search ({size} queries): p50 {took['p50_ms']:.3f} ms, "
-                f"p95 {took['p95_ms']:.3f} ms, p99 {took['p99_ms']:.3f} ms, "
-                f"{took['queries_per_s']:,.0f} queries/s"
-            )
+    for domain, table in figures["attributes"].items():
+        for name, values in table["values"].items():
+            typer.echo(f"  attribute {name} of {domain}: {values:,} values")
 
 
 def _print_info(figures: dict[str, Any]) -> None:
@@ -239,6 +287,8 @@ def _print_info(figures: dict[str, Any]) -> None:
         typer.echo(f"{name}: {domain['items']:,} items x {domain['width']}, index {domain['kind']}")
         for key, size in domain["candidate_sets"].items():
             typer.echo(f"  candidate set {key}: {size:,} items")
+        for key, values in domain["attributes"].items():
+            typer.echo(f"  attribute {key}: {values:,} values")
     typer.echo(f"versions ({len(figures['versions'])}):")
     for version in figures["versions"]:
         typer.echo(f"  {version}")

@@ -1,19 +1,34 @@
 """Where an index is searched: on the CPU or on a GPU.
 
-Engines answer in float32 and roughly: what they return is off by rounding, and which of several
-equal scores they return is left open. `indexer.search` makes the answer exact, so that every engine
-gives the same one. Shapes: B queries, N rows, V items, D width; row 0 is padding.
+Engines answer roughly: what an exact one returns is off by rounding, and which of several equal
+scores it returns is left open; an approximate one may miss what is best. `indexer.search` scores
+again exactly, so that every exact engine gives the same answer.
+
+Shapes: B queries, N rows, V items, D width; row 0 is padding.
 """
 
 import logging
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from indexer import faiss_api
+from indexer import blas, faiss_api
+from indexer.bitmaps import Bitmap
+from indexer.blocks import best_products
 from indexer.faiss_api import FaissIndex, GpuCopy
 from indexer.products import rough_products
-from indexer.spec import DeviceChoice
+from indexer.spec import (
+    ApproximateSpec,
+    DeviceChoice,
+    FlatSpec,
+    HnswSpec,
+    IndexSpec,
+    IvfPqSpec,
+    IvfSpec,
+    Kind,
+)
 from model.bundle import Floats
 from model.data.vocabulary import Rows
 from model.errors import UnavailableDeviceError
@@ -26,7 +41,18 @@ log = logging.getLogger(__name__)
 
 Device = Literal["cpu", "cuda"]
 
+_MANY = 8
+"""Queries from which a matrix product is quicker than FAISS, which takes one after the other."""
 
+BROAD: Mapping[Kind, float] = MappingProxyType(
+    {"flat": 0.75, "flat-f16": 0.2, "flat-int8": 0.2, "hnsw": 0.1, "ivf": 0.1, "ivf-pq": 0.1}
+)
+"""See `Selective.broad`; measured by `OMP_NUM_THREADS=1 python -m benchmarks.filters`.
+
+A `flat` index multiplies all items from a quarter on, which is as quick as to leave a half out."""
+
+
+@runtime_checkable
 class Engine(Protocol):
     """Finds and multiplies, wherever the vectors are."""
 
@@ -37,26 +63,145 @@ class Engine(Protocol):
         """Multiply a query (D,) with rows (N,) -> (N,), or with all items, 1 first -> (V,)."""
 
 
+@runtime_checkable
+class Proposer(Protocol):
+    """Proposes what may be best, and multiplies."""
+
+    @property
+    def rerank(self) -> float:
+        """Rows to be asked for, as a multiple of those wanted."""
+
+    def propose(self, vectors: Floats, count: int, *, effort: int) -> Rows:
+        """Find `count` rows for each query (B, D) -> (B, count), 0 where fewer were found.
+
+        A query gets the rows it would get alone. `effort` multiplies what the search spends.
+        """
+
+    def products(self, vector: Floats, rows: Rows | None) -> Floats:
+        """Multiply a query (D,) with rows (N,) -> (N,), or with all items, 1 first -> (V,)."""
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """Can look at the rows of a set alone."""
+
+    @property
+    def broad(self) -> float:
+        """Share of all rows from which on that is quicker than to gather a set's and multiply."""
+
+    def select(
+        self, vector: Floats, count: int, among: Bitmap, *, effort: int
+    ) -> tuple[Floats, Rows]:
+        """Find the `count` best rows of a set for a query (D,): scores descending, rows.
+
+        An approximate engine proposes them, 0 where fewer were found, and gives scores of its own;
+        `effort` multiplies what its search spends.
+        """
+
+
 class CpuEngine:
     """FAISS and numpy on the CPU."""
 
     def __init__(self, index: FaissIndex, table: Floats, *, threads: int | None) -> None:
-        """Take an index of `table` (V + 1, D); `threads` of FAISS, None for its own choice."""
+        """Take an index of `table` (V + 1, D); `threads` it may use, None for all there are."""
         self._index = index
         self._table = table
         self._threads = threads
+        self._many = _MANY if threads is None or blas.can_limit() else None
 
     def top(self, vectors: Floats, count: int) -> tuple[Floats, Rows]:
-        """Ask FAISS; see `Engine.top`."""
+        """Ask FAISS for few queries, multiply with numpy for many; see `Engine.top`."""
+        if self._many is not None and len(vectors) >= self._many:
+            with blas.threads(self._threads):
+                return best_products(self._table, vectors, count)
         if self._threads is not None:
             faiss_api.set_threads(self._threads)
         return faiss_api.search_rows(self._index, vectors, count)
 
+    @property
+    def broad(self) -> float:
+        """What was measured; see `Selective.broad`."""
+        return BROAD["flat"]
+
+    def select(
+        self, vector: Floats, count: int, among: Bitmap, *, effort: int
+    ) -> tuple[Floats, Rows]:
+        """Ask FAISS; see `Selective.select`."""
+        if self._threads is not None:
+            faiss_api.set_threads(self._threads)
+        query = vector[np.newaxis]
+        return faiss_api.select_rows(self._index, query, count, among.by_position())
+
     def products(self, vector: Floats, rows: Rows | None) -> Floats:
         """Multiply with numpy; see `Engine.products`."""
-        if rows is None:
-            return exact_scores(self._table, vector[np.newaxis])[0, 1:]
-        return rough_products(self._table, vector, rows)
+        with blas.threads(self._threads):
+            return _products(self._table, vector, rows)
+
+
+class ApproximateEngine:
+    """An approximate FAISS index on the CPU, and numpy."""
+
+    def __init__(
+        self, index: FaissIndex, spec: ApproximateSpec, table: Floats, *, threads: int | None
+    ) -> None:
+        """Take an index of `table` (V + 1, D); `threads` of FAISS, None for its own choice."""
+        self._index = index
+        self._spec = spec
+        self._table = table
+        self._threads = threads
+
+    @property
+    def rerank(self) -> float:
+        """What the spec says; see `Proposer.rerank`."""
+        return self._spec.rerank
+
+    def propose(self, vectors: Floats, count: int, *, effort: int) -> Rows:
+        """Ask FAISS; see `Proposer.propose`."""
+        if self._threads is not None:
+            faiss_api.set_threads(self._threads)
+        spent = self._spent(count, effort)
+        return faiss_api.propose_rows(self._index, self._padded(vectors), count, **spent)
+
+    @property
+    def broad(self) -> float:
+        """What was measured for the kind; see `Selective.broad`."""
+        return BROAD[self._spec.kind]
+
+    def select(
+        self, vector: Floats, count: int, among: Bitmap, *, effort: int
+    ) -> tuple[Floats, Rows]:
+        """Ask FAISS; see `Selective.select`."""
+        if self._threads is not None:
+            faiss_api.set_threads(self._threads)
+        query, spent = self._padded(vector[np.newaxis]), self._spent(count, effort)
+        return faiss_api.select_rows(self._index, query, count, among.by_position(), **spent)
+
+    def _padded(self, vectors: Floats) -> Floats:
+        """Fill the columns that an index has beyond D."""
+        queries = np.zeros((len(vectors), self._index.d), np.float32)
+        queries[:, : vectors.shape[1]] = vectors
+        return queries
+
+    def _spent(self, count: int, effort: int) -> dict[str, int]:
+        """Say what a search spends, as arguments of FAISS."""
+        match self._spec:
+            case HnswSpec(effort=kept):
+                return {"effort": max(count, kept * effort)}
+            case IvfSpec(probes=probes, lists=lists) | IvfPqSpec(probes=probes, lists=lists):
+                return {"probes": min(lists, probes * effort)}
+            case _:
+                return {}
+
+    def products(self, vector: Floats, rows: Rows | None) -> Floats:
+        """Multiply with numpy; see `Proposer.products`."""
+        with blas.threads(self._threads):
+            return _products(self._table, vector, rows)
+
+
+def _products(table: Floats, vector: Floats, rows: Rows | None) -> Floats:
+    if rows is None:
+        return exact_scores(table, vector[np.newaxis])[0, 1:]
+    return rough_products(table, vector, rows)
 
 
 class GpuEngine:
@@ -77,9 +222,19 @@ class GpuEngine:
 
 
 def open_engine(
-    device: Device, index: FaissIndex, table: Floats, *, threads: int | None = None
-) -> Engine:
-    """Put an index of `table` (V + 1, D) where it is to be searched."""
+    device: Device,
+    spec: IndexSpec,
+    index: FaissIndex,
+    table: Floats,
+    *,
+    threads: int | None = None,
+) -> Engine | Proposer:
+    """Put an index of `table` (V + 1, D) where it is to be searched.
+
+    Only `flat` has a place on a GPU, where it is quicker than any other kind on a CPU.
+    """
+    if not isinstance(spec, FlatSpec):
+        return ApproximateEngine(index, spec, table, threads=threads)
     if device == "cuda":
         from indexer.device import DeviceTable  # noqa: PLC0415  # torch: seconds, of no use on a CPU
 

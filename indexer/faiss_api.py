@@ -1,13 +1,17 @@
-"""The one door to FAISS: nothing else imports it.
+"""The one door to FAISS: nothing else imports it. What it builds and checks is in `builders`.
 
 FAISS positions count from 0; rows count from 1 and row 0 is padding, so position = row - 1. The
 id map is the vocabulary, outside FAISS. Shapes: B queries, V items, D width.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.bundle import Floats
 from model.data.vocabulary import Rows
@@ -26,9 +30,30 @@ except ImportError as error:
 
 VERSION: str = faiss.__version__
 
+ALL_THREADS: int = faiss.omp_get_max_threads()
+"""What OpenMP would use, from the number of cores or `OMP_NUM_THREADS`."""
+
+_faiss: Any = faiss  # its types know only a part of it
+
 
 FaissIndex = faiss.Index
 """An index of any kind; this project reads its `ntotal` (vectors in it) and `d` (their width)."""
+
+_SEED = 1234
+"""Of every k-means: two builds are the same."""
+_POINTS_PER_LIST = 40
+"""Vectors of a list that k-means looks at, about: more make little better, and take longer."""
+_POINTS_PER_CODE = 256
+_CODE_BITS = 4  # what fast scan reads
+_CODES = 1 << _CODE_BITS
+_HALF, _BYTE = faiss.ScalarQuantizer.QT_fp16, faiss.ScalarQuantizer.QT_8bit
+_FLAGS = faiss.IO_FLAG_MMAP_IFC | _faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
+"""The table helps no inner product."""
+_TABLE_BYTES = 1 << 28
+"""What FAISS counts as read for that table all the same, at most."""
+_TOGETHER = 16
+"""Queries searched at a time in lists: from 20 on FAISS chooses lists by a matrix product, which
+rounds otherwise than it does for one query."""
 
 
 def flat_index(vectors: Floats) -> FaissIndex:
@@ -38,9 +63,58 @@ def flat_index(vectors: Floats) -> FaissIndex:
     return index
 
 
-def is_flat(index: FaissIndex) -> bool:
-    """Say whether an index holds its vectors as they are and compares a query with all of them."""
-    return isinstance(index, faiss.IndexFlat)
+def scalar_index(vectors: Floats, *, half: bool) -> FaissIndex:
+    """Make an inner-product index of vectors (V, D) in float16, or else in bytes."""
+    stored = _HALF if half else _BYTE
+    index = faiss.IndexScalarQuantizer(vectors.shape[1], stored, faiss.METRIC_INNER_PRODUCT)
+    index.train(vectors)
+    index.add(vectors)
+    return index
+
+
+def hnsw_index(vectors: Floats, *, links: int, effort: int, threads: int) -> FaissIndex:
+    """Link vectors (V, D), kept in float16; see `indexer.spec.HnswSpec`."""
+    index: Any = _faiss.IndexHNSWSQ(vectors.shape[1], _HALF, links, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = effort
+    with using_threads(threads):
+        index.train(vectors)
+        index.add(vectors)
+    linked: FaissIndex = index
+    return linked
+
+
+def ivf_index(vectors: Floats, *, lists: int) -> FaissIndex:
+    """Part vectors (V, D) into lists, from 1 to V of them."""
+    width = vectors.shape[1]
+    coarse = faiss.IndexFlatIP(width)
+    index = faiss.IndexIVFFlat(coarse, width, lists, faiss.METRIC_INNER_PRODUCT)
+    _fill_lists(index, vectors)
+    return index
+
+
+def ivf_pq_index(vectors: Floats, *, lists: int, codes: int) -> FaissIndex:
+    """Part vectors (V, D) into lists, from 1 to V, as `codes` codes each; D is a multiple of it."""
+    width = vectors.shape[1]
+    coarse = faiss.IndexFlatIP(width)
+    index = faiss.IndexIVFPQFastScan(
+        coarse, width, lists, codes, _CODE_BITS, faiss.METRIC_INNER_PRODUCT
+    )
+    index.by_residual = True
+    index.pq.cp.seed = _SEED
+    index.pq.cp.min_points_per_centroid = 1
+    index.pq.cp.max_points_per_centroid = _POINTS_PER_CODE
+    _fill_lists(index, vectors)
+    return index
+
+
+def _fill_lists(index: Any, vectors: Floats) -> None:  # noqa: ANN401  # see _faiss
+    index.cp.seed = _SEED
+    index.cp.min_points_per_centroid = 1
+    index.cp.max_points_per_centroid = _POINTS_PER_LIST
+    with using_threads(ALL_THREADS):
+        # Codes cannot be learned from fewer vectors than there are codes.
+        index.train(np.resize(vectors, (max(len(vectors), _CODES), vectors.shape[1])))
+        index.add(vectors)
 
 
 def is_inner_product(index: FaissIndex) -> bool:
@@ -48,12 +122,86 @@ def is_inner_product(index: FaissIndex) -> bool:
     return index.metric_type == faiss.METRIC_INNER_PRODUCT
 
 
+def is_flat(index: FaissIndex) -> bool:
+    """Say whether an index holds its vectors as they are and compares a query with all of them."""
+    return isinstance(index, faiss.IndexFlat)
+
+
 def holds(index: FaissIndex, vectors: Floats) -> bool:
     """Say whether a flat index holds just these vectors (V, D), in their order."""
-    if not isinstance(index, faiss.IndexFlat) or (index.ntotal, index.d) != vectors.shape:
+    if not is_flat(index) or (index.ntotal, index.d) != vectors.shape:
         return False
-    held = faiss.rev_swig_ptr(index.get_xb(), vectors.size)  # a view, not a copy
+    flat: Any = index
+    held = faiss.rev_swig_ptr(flat.get_xb(), vectors.size)  # a view, not a copy
     return np.array_equal(held.reshape(vectors.shape), vectors)
+
+
+def structure_of(index: FaissIndex | None) -> dict[str, str | int]:
+    """Describe how an index is built: its very class, and that of what it is made of.
+
+    A file says all that itself, and a search relies on it.
+    """
+    inner: Any = _faiss.downcast_index(index) if index is not None else None
+    if inner is None:
+        return {"class": "none"}
+    metric = "inner product" if is_inner_product(inner) else f"metric {inner.metric_type}"
+    about = {
+        "class": type(inner).__name__,
+        "metric": metric,
+        "vectors": inner.ntotal,
+        "columns": inner.d,
+        "trained": "yes" if inner.is_trained else "no",
+    }
+    if isinstance(inner, _faiss.IndexScalarQuantizer):
+        numbers = {_HALF: "float16", _BYTE: "bytes"}.get(inner.sq.qtype, f"type {inner.sq.qtype}")
+        about |= {"numbers": numbers, "coded columns": inner.sq.d}
+    if isinstance(inner, _faiss.IndexHNSW):
+        about |= {
+            "links": inner.hnsw.nb_neighbors(1),
+            "ground links": inner.hnsw.nb_neighbors(0),
+            "linked": inner.hnsw.levels.size(),
+            **_named("stored", structure_of(inner.storage)),
+        }
+    if isinstance(inner, _faiss.IndexIVF):
+        about |= _about_lists(inner)
+    if isinstance(inner, _faiss.IndexIVFPQFastScan):
+        about |= {
+            "codes": inner.pq.M,
+            "code bits": inner.pq.nbits,
+            "coded columns": inner.pq.d,
+            "codes of": "residuals" if inner.by_residual else "vectors",
+            "fast-scan block": inner.bbs,
+        }
+    return about
+
+
+def _about_lists(index: Any) -> dict[str, str | int]:  # noqa: ANN401  # see _faiss
+    kept = index.invlists
+    lists: Any = _faiss.downcast_InvertedLists(kept) if kept is not None else None
+    blocks = isinstance(lists, _faiss.BlockInvertedLists)
+    return {
+        "lists": index.nlist,
+        "kept lists": lists.nlist if lists is not None else 0,
+        "kept as": type(lists).__name__,
+        "kept together": lists.n_per_block if blocks else 1,
+        "kept bytes": lists.block_size if blocks else getattr(lists, "code_size", 0),
+        **_named("centre", structure_of(index.quantizer)),
+    }
+
+
+def _named(part: str, about: dict[str, str | int]) -> dict[str, str | int]:
+    return {f"{part} {key}": value for key, value in about.items()}
+
+
+def listed_positions(index: FaissIndex) -> NDArray[np.int64]:
+    """Give the positions in the lists of an index that has some, list after list."""
+    listed: Any = index
+    lists = listed.invlists
+    sizes = [lists.list_size(each) for each in range(lists.nlist)]
+    parts = [
+        faiss.rev_swig_ptr(lists.get_ids(each), size) for each, size in enumerate(sizes) if size
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
 def write_index(index: FaissIndex, path: Path) -> None:
@@ -69,24 +217,31 @@ def write_index(index: FaissIndex, path: Path) -> None:
 
 
 def read_index(path: Path) -> FaissIndex:
-    """Open an index in a file; FAISS files hold no checksum: check the file's digest first.
-
-    The file is mapped, so that processes share its pages: nobody may write to it from then on.
+    """Map an index in a file, which must not be cut short: see `index_file`.
 
     Raises:
         BadArtifactError: If there is no such file or FAISS cannot make an index of it.
     """
     try:
-        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        size = path.stat().st_size
+        # Nothing in a file is larger than it: FAISS makes room for whatever size the file states.
+        _faiss.set_deserialization_vector_byte_limit(size + _TABLE_BYTES)
+        _faiss.set_deserialization_loop_limit(size)
+        index: FaissIndex | None = faiss.read_index(str(path), _FLAGS)
+    except OSError as error:
+        raise BadArtifactError(f"{path} cannot be read: {error.strerror}") from None
     except (RuntimeError, MemoryError) as error:
         raise BadArtifactError(f"{path} cannot be read: {_reason(error)}") from None
+    if index is None:
+        raise BadArtifactError(f"{path} cannot be read: it says itself that it holds no index")
+    return index
 
 
 def search_rows(index: FaissIndex, vectors: Floats, count: int) -> tuple[Floats, Rows]:
     """Find the `count` best rows for each query.
 
     Args:
-        index: The index.
+        index: An exact index.
         vectors: Queries, (B, D), finite: FAISS answers a NaN with padding.
         count: From 1 to the index's size, so that no answer is padded.
 
@@ -96,6 +251,85 @@ def search_rows(index: FaissIndex, vectors: Floats, count: int) -> tuple[Floats,
     """
     scores, positions = index.search(np.ascontiguousarray(vectors), count)
     return scores, (positions + 1).astype(np.int32)
+
+
+def propose_rows(
+    index: FaissIndex,
+    vectors: Floats,
+    count: int,
+    *,
+    probes: int | None = None,
+    effort: int | None = None,
+) -> Rows:
+    """Ask an approximate index for rows; a batch is answered as each query would be alone.
+
+    Args:
+        index: An approximate index.
+        vectors: Queries, (B, D).
+        count: Rows asked for, from 1.
+        probes: Lists looked through, for an index that has lists.
+        effort: Items kept in view, for an index that has links.
+
+    Returns:
+        (B, count): each row once, in no order to rely on; 0 where fewer were found.
+    """
+    if probes is None and effort is None:
+        _, positions = index.search(vectors, count)
+    elif probes is None:
+        links = _faiss.SearchParametersHNSW(efSearch=effort)
+        _, positions = index.search(vectors, count, params=links)
+    else:
+        lists = _faiss.SearchParametersIVF(nprobe=probes)
+        parts = [
+            index.search(vectors[first : first + _TOGETHER], count, params=lists)[1]
+            for first in range(0, len(vectors), _TOGETHER)
+        ]
+        positions = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return (positions + 1).astype(np.int32)  # FAISS pads with -1
+
+
+def select_rows(
+    index: FaissIndex,
+    vector: Floats,
+    count: int,
+    among: NDArray[np.uint8],
+    *,
+    probes: int | None = None,
+    effort: int | None = None,
+) -> tuple[Floats, Rows]:
+    """Find the `count` best rows of a set; not on a GPU, where FAISS answers from all rows instead.
+
+    Args:
+        index: An index of any kind, on the CPU.
+        vector: The query, (1, D).
+        count: Rows asked for, from 1.
+        among: The set's bits by position; see `indexer.bitmaps.Bitmap.by_position`.
+        probes: Lists looked through, for an index that has lists.
+        effort: Items kept in view, for an index that has links.
+
+    Returns:
+        FAISS's scores descending and their rows, (count,) each; 0 where fewer were found.
+    """
+    selector = _faiss.IDSelectorBitmap(among)
+    if effort is not None:
+        parameters = _faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
+    elif probes is not None:
+        parameters = _faiss.SearchParametersIVF(nprobe=probes, sel=selector)
+    else:
+        parameters = _faiss.SearchParameters(sel=selector)
+    scores, positions = index.search(vector, count, params=parameters)
+    return scores[0], (positions[0] + 1).astype(np.int32)
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Let FAISS use `count` threads for a while, in calls made from this thread of ours."""
+    before = faiss.omp_get_max_threads()
+    set_threads(count)
+    try:
+        yield
+    finally:
+        set_threads(before)
 
 
 def set_threads(count: int) -> None:

@@ -1,11 +1,13 @@
-"""Inner products of one query with some rows of an item table, and how far float32 ones may be off.
+"""Inner products of queries with some rows of an item table, and how far float32 ones may be off.
 
-Shapes: N rows, V items, D width; row 0 is padding.
+Shapes: B queries, N rows, V items, D width; row 0 is padding.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.bundle import Floats
+from model.data.batches import Places
 from model.data.vocabulary import Rows
 
 _GATHERED = 1 << 16  # rows gathered at a time: 16 MB at width 64, whatever the number of candidates
@@ -37,6 +39,31 @@ def exact_products(table: Floats, vector: Floats, rows: Rows) -> Floats:
         part = slice(first, first + _GATHERED)
         gathered = table.take(rows[part], axis=0).astype(np.float64)
         np.vecdot(gathered, wide, out=products[part])
+    return _rounded(products)
+
+
+def paired_products(table: Floats, vectors: Floats, owners: Places, rows: Rows) -> Floats:
+    """Multiply each row with the query it is proposed for, to the bits of `exact_products`.
+
+    Args:
+        table: (V + 1, D).
+        vectors: Queries, (B, D).
+        owners: The query of each row, (N,).
+        rows: (N,).
+
+    Returns:
+        (N,).
+    """
+    products = np.empty(len(rows), np.float64)
+    wide = vectors.astype(np.float64)
+    for first in range(0, len(rows), _GATHERED):
+        part = slice(first, first + _GATHERED)
+        gathered = table.take(rows[part], axis=0).astype(np.float64)
+        np.vecdot(gathered, wide.take(owners[part], axis=0), out=products[part])
+    return _rounded(products)
+
+
+def _rounded(products: NDArray[np.float64]) -> Floats:
     return np.clip(products, -LARGEST, LARGEST).astype(np.float32)
 
 

@@ -1,10 +1,11 @@
-"""The release: a bundle, an index of each domain, candidate sets; loaded whole or not at all.
+"""The release: a bundle, indexes, candidate sets, attributes; loaded whole or not at all.
 
     manifest.json                     digests of bundle, dataset and every file
     bundle/                           a copy of the bundle
     index/<domain>.faiss              the index; position p holds the vector of row p + 1
     index/<domain>.json               the spec it was built to
     candidates/<domain>/<name>.npy    named sets of rows
+    attributes/<domain>/<name>.*.npy  the values that items have of an attribute
 
 Everything but the manifest is covered by a digest in it, and what the manifest says beyond that
 must agree with files that are. FAISS's own files carry no checksum: a flipped bit would be served.
@@ -15,26 +16,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from indexer import faiss_api
-from indexer.builders import build_index, check_index
+from indexer.attributes import DomainAttributes, read_attributes, write_attributes
 from indexer.candidates import CandidateSet, read_sets, write_sets
 from indexer.engine import open_engine, resolve_device
+from indexer.faiss_api import FaissIndex
+from indexer.index_file import read_index, write_index
 from indexer.installation import warn_of_two_faiss
 from indexer.publish import latest
 from indexer.search import DomainIndex
 from indexer.spec import DeviceChoice, IndexSpec, read_spec, write_spec
-from model.bundle import Bundle, DomainTables, read_bundle_manifest
-from model.console import Advance
+from model.bundle import Bundle, read_bundle_manifest
 from model.errors import BadArtifactError
 from model.files import MANIFEST, check_files, read_manifest, write_manifest
 
-__all__ = ["Release", "latest", "write_release"]
+__all__ = ["Release", "add_index", "finish_release", "latest"]
 
 KIND = "recguru-release"
 FORMAT = 1
 BUNDLE = "bundle"
 INDEX = "index"
 CANDIDATES = "candidates"
+ATTRIBUTES = "attributes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Release:
     version: str
     """The folder's name."""
     digest: str
-    """Covers every file: bundle, indexes, candidate sets."""
+    """Covers every file: bundle, indexes, candidate sets, attributes."""
     dataset: str
     """Digest of the dataset the bundle was trained on."""
     bundle: Bundle
@@ -86,52 +88,45 @@ class Release:
         for tables in bundle.domains:
             path = folder / INDEX / f"{tables.name}.faiss"
             spec = read_spec(path.with_name(f"{tables.name}.json"))
-            index = faiss_api.read_index(path)
             vectors = tables.item_table[1:]
-            check_index(index, spec, vectors.shape, str(path))
-            if faiss_api.is_flat(index) and not faiss_api.holds(index, vectors):
-                raise BadArtifactError(f"{path} holds other vectors than the item table")
-            engine = open_engine(where, index, tables.item_table, threads=threads)
+            index = read_index(path, spec, vectors)
+            engine = open_engine(where, spec, index, tables.item_table, threads=threads)
             sets = read_sets(folder / CANDIDATES / tables.name, len(vectors))
-            indexes[tables.name] = DomainIndex(tables, spec.kind, engine, sets)
+            attributes = read_attributes(folder / ATTRIBUTES / tables.name, len(vectors))
+            indexes[tables.name] = DomainIndex(tables, spec.kind, engine, sets, attributes)
         digest = str(manifest["digest"])
         return cls(folder, folder.name, digest, bundle.dataset, bundle, indexes)
 
 
-def write_release(
+def add_index(folder: Path, domain: str, spec: IndexSpec, index: FaissIndex) -> None:
+    """Write the index of a domain, and the spec it was built to, into a release folder."""
+    place = folder / INDEX
+    place.mkdir(exist_ok=True)
+    write_index(index, spec, place / f"{domain}.faiss")
+    write_spec(spec, place / f"{domain}.json")
+
+
+def finish_release(
     folder: Path,
     bundle: Bundle,
-    spec: IndexSpec,
     sets: Sequence[CandidateSet],
-    *,
-    advance: Advance,
+    attributes: Sequence[DomainAttributes],
 ) -> str:
-    """Fill an empty folder, which holds a copy of the bundle in `bundle/`, with a release.
+    """Make a release of a folder that holds a copy of a bundle and an index of each domain.
 
     Args:
-        folder: An empty folder but for the copy of the bundle.
-        bundle: The bundle.
-        spec: What each domain's index should be.
+        folder: The folder.
+        bundle: The bundle whose copy lies in `bundle/`.
         sets: Candidate sets.
-        advance: Called once for each index.
+        attributes: Attributes of items, at most once a domain.
 
     Returns:
         The release's digest.
     """
-    place = folder / INDEX
-    place.mkdir()
-    for tables in bundle.domains:
-        _write_index(place, tables, spec)
-        advance(note=tables.name)
     write_sets(folder / CANDIDATES, sets)
+    write_attributes(folder / ATTRIBUTES, attributes)
     content = {"bundle": bundle.digest, "dataset": bundle.dataset}
     return write_manifest(folder, kind=KIND, format_number=FORMAT, content=content)
-
-
-def _write_index(place: Path, tables: DomainTables, spec: IndexSpec) -> None:
-    index = build_index(spec, tables.item_table[1:])
-    faiss_api.write_index(index, place / f"{tables.name}.faiss")
-    write_spec(spec, place / f"{tables.name}.json")
 
 
 def _read_bundle(folder: Path, manifest: Mapping[str, Any]) -> Bundle:

@@ -1,4 +1,9 @@
-"""What kind of index to build: a checked spec for each kind, told apart by `kind`."""
+"""What kind of index to build: a checked spec for each kind, told apart by `kind`.
+
+A spec is written beside its index, and says how the index is made and how it is searched, so that a
+release answers with what was measured. All but `flat` are approximate: they propose rows, which are
+then scored again exactly from the item table.
+"""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +14,25 @@ from model.errors import BadArtifactError
 from model.files import canonical_json
 from model.settings import Settings
 
+Rerank = Annotated[float, Field(ge=1, le=1000)]
+"""Rows that an index is asked for, as a multiple of those wanted; all are scored exactly. More find
+what coarse numbers misplaced, and cost a read of the item table each."""
+
+Links = Annotated[int, Field(ge=2, le=256)]
+"""Links of an item, twice as many on the ground: more find more, in more memory."""
+
+Effort = Annotated[int, Field(ge=1, le=1 << 20)]
+"""Items kept in view while the links are followed (FAISS's efConstruction, efSearch)."""
+
+Lists = Annotated[int, Field(ge=1, le=1 << 24)]
+"""Lists that items are parted into, each of items near one another."""
+
+Probes = Annotated[int, Field(ge=1, le=1 << 24)]
+"""Lists that a search looks through, the nearest to the query (FAISS's nprobe)."""
+
+Group = Annotated[int, Field(ge=1, le=64)]
+"""Numbers of a vector that share a code of 4 bits: fewer find more, in more memory."""
+
 
 class FlatSpec(Settings):
     """Every vector as it is, each query compared with all of them: exact."""
@@ -16,29 +40,144 @@ class FlatSpec(Settings):
     kind: Literal["flat"] = "flat"
 
 
-IndexSpec = FlatSpec
+class HalfSpec(Settings):
+    """Every vector in float16, each query compared with all of them: half the memory to read."""
+
+    kind: Literal["flat-f16"] = "flat-f16"
+    rerank: Rerank = 1.5
+
+
+class ByteSpec(Settings):
+    """Every vector in bytes between the extremes of its column: a quarter of the memory to read."""
+
+    kind: Literal["flat-int8"] = "flat-int8"
+    rerank: Rerank = 2
+
+
+class HnswSpec(Settings):
+    """Vectors in float16, linked to near ones; a search follows the links."""
+
+    kind: Literal["hnsw"] = "hnsw"
+    links: Links = 32
+    build_effort: Effort = 100
+    """Items kept in view when an item's links are chosen: more find more, and build for longer."""
+    build_threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Threads that link: with several, which do not wait for each other, two builds differ."""
+    effort: Effort = 64
+    rerank: Rerank = 1.5
+
+
+class IvfSpec(Settings):
+    """Vectors as they are, in lists; a search looks through the lists nearest to the query."""
+
+    kind: Literal["ivf"] = "ivf"
+    lists: Lists
+    probes: Probes = 16
+    rerank: Rerank = 1
+    """The lists hold the numbers of the table: only rounding is to be made good."""
+
+
+class IvfPqSpec(Settings):
+    """Codes of 4 bits for groups of numbers, in lists: the smallest, in need of most re-ranking."""
+
+    kind: Literal["ivf-pq"] = "ivf-pq"
+    lists: Lists
+    group: Group = 2
+    probes: Probes = 16
+    rerank: Rerank = 16
+
+
+ApproximateSpec = HalfSpec | ByteSpec | HnswSpec | IvfSpec | IvfPqSpec
+"""The spec of an index whose answers are proposals."""
+
+IndexSpec = FlatSpec | ApproximateSpec
 """The spec of any kind of index."""
 
-_READER: TypeAdapter[IndexSpec] = TypeAdapter(IndexSpec)
+_READER: TypeAdapter[IndexSpec] = TypeAdapter(Annotated[IndexSpec, Field(discriminator="kind")])
+
+ApproximateKind = Literal["flat-f16", "flat-int8", "hnsw", "ivf", "ivf-pq"]
+Kind = Literal["flat", "flat-f16", "flat-int8", "hnsw", "ivf", "ivf-pq"]
+KINDS: tuple[Kind, ...] = ("flat", "flat-f16", "flat-int8", "hnsw", "ivf", "ivf-pq")
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
+
+
+class StoredOptions(Settings):
+    """The tables `[index.flat_f16]` and `[index.flat_int8]`."""
+
+    rerank: Rerank | None = None
+    """None: the least that reaches the recall wanted."""
+
+
+class HnswOptions(Settings):
+    """The table `[index.hnsw]`."""
+
+    links: Links = 32
+    build_effort: Effort = 100
+    build_threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """With more than one, two builds of one bundle differ."""
+    effort: Effort | None = None
+    """None: the least that reaches the recall wanted."""
+
+
+class IvfOptions(Settings):
+    """The table `[index.ivf]`."""
+
+    lists: Lists | None = None
+    """None: four times the square root of the number of items."""
+    probes: Probes | None = None
+    """None: the fewest that reach the recall wanted."""
+
+
+class IvfPqOptions(IvfOptions):
+    """The table `[index.ivf_pq]`."""
+
+    group: Group = 2
+    rerank: Rerank | None = None
+    """None: the least that reaches the recall wanted; it rises with the probes."""
 
 
 class IndexSettings(Settings):
     """The settings of `recguru indexer build`."""
 
-    kind: Literal["auto", "flat"] = "auto"
-    """Kind of index; `auto` takes the exact one."""
+    kind: Literal["auto", Kind] = "auto"
+    """Kind of index; `auto` takes `flat` while that is quick enough, else the quickest that finds
+    enough."""
 
     device: DeviceChoice = "auto"
     """Where the finished index is tried before it is published; `auto` takes a GPU where one is."""
 
     probes: Annotated[int, Field(ge=1, le=10_000)] = 16
-    """Queries a domain that the finished index must answer as exact search does."""
+    """Queries a domain that a finished `flat` index must answer as exact search does."""
 
-    def spec(self) -> IndexSpec:
-        """Return the spec of the kind chosen."""
-        return FlatSpec()
+    k: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Rows asked for when recall and time are measured."""
+
+    recall: Annotated[float, Field(gt=0, le=1)] = 0.99
+    """Share of the true k best rows that an approximate index must find."""
+
+    latency_ms: Annotated[float, Field(gt=0)] = 5
+    """`auto` takes the exact index while 99 of 100 queries, one at a time on one thread, take no
+    longer than this."""
+
+    queries: Annotated[int, Field(ge=1, le=100_000)] = 500
+    """Queries a domain that an approximate index is tuned with, at most, and as many others that it
+    is then judged by."""
+
+    auto_kinds: Annotated[tuple[ApproximateKind, ...], Field(min_length=1)] = ("ivf", "ivf-pq")
+    """Kinds that `auto` builds and compares where exact search is too slow. `hnsw` takes longest to
+    build by far: add it where that does not matter."""
+
+    max_attribute_values: Annotated[int, Field(ge=1, le=1 << 16)] = 1000
+    """Different values that the items of a domain may have of one attribute. Each is a bitmap of
+    all items, 183 kB for the paper's 1.46 M; what has more values, such as a brand, is better given
+    by its larger ones, or as named candidate sets."""
+
+    flat_f16: StoredOptions = StoredOptions()
+    flat_int8: StoredOptions = StoredOptions()
+    hnsw: HnswOptions = HnswOptions()
+    ivf: IvfOptions = IvfOptions()
+    ivf_pq: IvfPqOptions = IvfPqOptions()
 
 
 def write_spec(spec: IndexSpec, path: Path) -> None:

@@ -3,9 +3,10 @@
     manifest.json                 kind, format, network settings, what it was trained on, digests
     networks.safetensors          the weights of every network
     <domain>/tables.safetensors   `item_table` (V + 1, D) float32 and `popularity` (V + 1,) float32
+    <domain>/queries.safetensors  `preferences` (Q, D) float32 of some users; may be missing
     <domain>/items.*.npy          the domain's vocabulary, and titles.*.npy where known
 
-Shapes: V items of a domain, D width; row 0 is padding.
+Shapes: V items of a domain, D width, Q users whose preferences are kept; row 0 is padding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ KIND = "recguru-bundle"
 FORMAT = 1
 NETWORKS = "networks.safetensors"
 TABLES = "tables.safetensors"
+QUERIES = "queries.safetensors"
 _CONTENT = {"domains": list, "network": dict, "dataset": str, "files": dict, "digest": str}
 
 Floats = NDArray[np.float32]
@@ -42,6 +44,9 @@ class DomainTables:
     with it."""
     popularity: Floats
     """Share of the training interactions each item has, (V + 1,); 0 for padding, sums to 1."""
+    queries: Floats | None = None
+    """Preference vectors of some users as they stood at validation, (Q, D), to tune and judge an
+    index with; None where the bundle holds none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,8 @@ def write_bundle(
         domain.vocabulary.write(place)
         tables = {"item_table": domain.item_table, "popularity": domain.popularity}
         _save(tables, folder, Path(domain.name, TABLES))
+        if domain.queries is not None:
+            _save({"preferences": domain.queries}, folder, Path(domain.name, QUERIES))
     _save(weights, folder, Path(NETWORKS))
     content = {
         "domains": [domain.name for domain in domains],
@@ -189,7 +196,25 @@ def _read_domain(place: Path, *, mapped: bool) -> DomainTables:
         )
     _check_types(arrays, path)
     _check_finite(arrays, path)
-    return DomainTables(place.name, vocabulary, item_table, popularity)
+    queries = _read_queries(place / QUERIES, item_table.shape[1], mapped=mapped)
+    return DomainTables(place.name, vocabulary, item_table, popularity, queries)
+
+
+def _read_queries(path: Path, width: int, *, mapped: bool) -> Floats | None:
+    if not path.exists():
+        return None
+    arrays = read_arrays(path, mapped=mapped)
+    try:
+        queries = arrays["preferences"]
+    except KeyError as error:
+        raise BadArtifactError(f"{path} holds no {error}") from None
+    if queries.ndim != 2 or queries.shape[1] != width:  # noqa: PLR2004  # axes
+        raise BadArtifactError(
+            f"{path} holds preferences of shape {queries.shape}, not (*, {width})"
+        )
+    _check_types(arrays, path)
+    _check_finite(arrays, path)
+    return queries
 
 
 def _check_types(arrays: Mapping[str, NDArray[Any]], path: Path) -> None:

@@ -44,6 +44,13 @@ class RequestLimits(Settings):
     max_exclusions: Annotated[int, Field(ge=1)] = 10_000
     """Excluded ids in a call: an index without filters has to find this many items more."""
 
+    max_filters: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Filters in a call: each joins and cuts bitmaps of all items."""
+
+    max_filter_values: Annotated[int, Field(ge=1, le=1 << 16)] = 64
+    """Values in a filter. A value is a bitmap to be read, 183 kB at 1.46 M items: with as many as
+    may be in all filters of a call, a quarter of the bytes of the items' vectors at width 64."""
+
     max_batch: Annotated[int, Field(ge=1, le=4096)] = 256
     """Users in a BatchRecommend or EncodeUsers call: more gains no speed, and holds more memory
     while it waits."""

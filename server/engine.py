@@ -35,6 +35,7 @@ from server.messages import (
     located,
     shown,
 )
+from server.picks import Pick, pick
 
 Q = TypeVar("Q", RecommendQuestion, SearchQuestion)
 P = TypeVar("P")
@@ -54,21 +55,12 @@ class _Known:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pick:
-    """A `Choice` in rows."""
-
-    candidates: Rows | None
-    excluded: Rows
-    unknown_candidates: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Task:
     """A `RecommendQuestion` in rows."""
 
     question: RecommendQuestion
     known: _Known
-    pick: _Pick
+    pick: Pick
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +68,7 @@ class _Hunt:
     """A `SearchQuestion` in rows."""
 
     question: SearchQuestion
-    pick: _Pick
+    pick: Pick
 
 
 class Engine:
@@ -118,8 +110,8 @@ class Engine:
         """Answer questions, those of one domain as one pass through the networks, in their order.
 
         Returns:
-            For each question its answer, or why it has none: `NotFoundError` for an unknown domain
-            or candidate set.
+            For each question its answer, or why it has none: `NotFoundError` for an unknown domain,
+            candidate set or attribute.
         """
         return self._answered(questions, self._task, self._recommend)
 
@@ -151,8 +143,8 @@ class Engine:
         """Find items near vectors.
 
         Returns:
-            For each question its answer, or why it has none: `NotFoundError` for an unknown domain
-            or candidate set, `InvalidInputError` for a vector of another width.
+            For each question its answer, or why it has none: `NotFoundError` for an unknown domain,
+            candidate set or attribute, `InvalidInputError` for a vector of another width.
         """
         return self._answered(questions, self._hunt, self._search)
 
@@ -212,7 +204,7 @@ class Engine:
         known = self._known(question.histories)
         read = known.rows.get(question.domain, _NOTHING)
         more = read if question.exclude_history else _NOTHING
-        return _Task(question, known, _pick(index, question.choice, more))
+        return _Task(question, known, pick(index, question.choice, more))
 
     def _recommend(self, domain: str, tasks: Sequence[_Task]) -> list[Recommendation]:
         index = self._index(domain)
@@ -250,13 +242,13 @@ class Engine:
             raise BadArtifactError(f"release {release}: its networks give numbers not finite")
 
     def _hunt(self, question: SearchQuestion) -> _Hunt:
-        pick = _pick(self._index(question.domain), question.choice, _NOTHING)
+        picked = pick(self._index(question.domain), question.choice, _NOTHING)
         width = self.info.dimension
         if len(question.vector) != width:
             raise InvalidInputError(
                 f"vector: holds {len(question.vector)} numbers; the release's dimension is {width}"
             )
-        return _Hunt(question, pick)
+        return _Hunt(question, picked)
 
     def _search(self, domain: str, hunts: Sequence[_Hunt]) -> list[SearchResult]:
         queries = [
@@ -302,30 +294,6 @@ class Engine:
         )
 
 
-def _pick(index: DomainIndex, choice: Choice, more_excluded: Rows) -> _Pick:
-    candidates, unknown = None, 0
-    if choice.candidate_items is not None:
-        rows = index.vocabulary.rows(choice.candidate_items)
-        unknown = int((rows == 0).sum())
-        candidates = _distinct(rows)
-    elif choice.candidate_set is not None:
-        candidates = index.candidate_sets.get(choice.candidate_set)
-        if candidates is None:
-            known = ", ".join(sorted(index.candidate_sets)) or "none"
-            raise NotFoundError(
-                f"candidate_set: {shown(choice.candidate_set)} is unknown; "
-                f"domain {shown(index.name)} has {known}"
-            )
-    excluded = np.concatenate([index.vocabulary.rows(choice.exclude_item_ids), more_excluded])
-    return _Pick(candidates, _distinct(excluded), unknown)
-
-
-def _distinct(rows: Rows) -> Rows:
-    """Return the known rows among those given, ascending, each once."""
-    distinct = np.unique(rows)
-    return distinct[distinct > 0]
-
-
 def _ranks(item_ids: Sequence[str], found: Found) -> list[ItemRank]:
     return [
         ItemRank(item_id, score, rank)
@@ -342,6 +310,10 @@ def _describe(release: Release, inference: Inference) -> ReleaseInfo:
             items=len(release.indexes[name].vocabulary),
             index_kind=release.indexes[name].kind,
             candidate_sets=sorted(release.indexes[name].candidate_sets),
+            attributes={
+                attribute: len(values)
+                for attribute, values in sorted(release.indexes[name].attributes.items())
+            },
         )
         for name in inference.domains
     ]

@@ -17,6 +17,17 @@ Histories = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Filter:
+    """Items that have, or lack, some values of an attribute."""
+
+    attribute: str
+    values: Sequence[str]
+    """At least one; an item needs one of them."""
+    negate: bool = False
+    """Whether an item must have none of them instead."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
     """Which items may be answered, and how many."""
 
@@ -28,6 +39,8 @@ class Choice:
     """Only those of the set of this name in the release."""
     exclude_item_ids: Sequence[str] = ()
     """None of these."""
+    filters: Sequence[Filter] = ()
+    """Only what passes all of these."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +103,7 @@ class ItemRank:
     score: float
     """0 where `rank` is 0."""
     rank: int
-    """From 1; 0 where the item is unknown, excluded, or no candidate."""
+    """From 1; 0 where the item is unknown, excluded, no candidate, or held back by a filter."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,6 +150,8 @@ class DomainInfo:
     index_kind: str
     candidate_sets: Sequence[str]
     """Names, ascending."""
+    attributes: Mapping[str, int]
+    """How many values each has, by name, ascending."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from recguru.v1 import recommender_pb2 as pb
 
+from indexer.attributes import MAX_VALUE_BYTES
 from model.bundle import Floats
 from model.errors import InvalidInputError
 from model.inference import Basis
@@ -18,6 +19,7 @@ from server.messages import (
     Choice,
     EncodeQuestion,
     Encodings,
+    Filter,
     Histories,
     ItemRank,
     Ranking,
@@ -136,6 +138,9 @@ def release_to_proto(info: ReleaseInfo) -> pb.GetReleaseResponse:
             items=domain.items,
             index_kind=domain.index_kind,
             candidate_sets=domain.candidate_sets,
+            attributes=[
+                pb.Attribute(name=name, values=values) for name, values in domain.attributes.items()
+            ],
         )
         for domain in info.domains
     ]
@@ -188,7 +193,34 @@ def _choice(request: pb.RecommendRequest | pb.SearchItemsRequest, limits: Reques
         exclude_item_ids=_item_ids(
             request.exclude_item_ids, "exclude_item_ids", limits.max_exclusions
         ),
+        filters=_filters(request.filters, limits) if request.filters else (),
     )
+
+
+def _filters(messages: Sequence[pb.Filter], limits: RequestLimits) -> list[Filter]:
+    most = limits.max_filters
+    if len(messages) > most:
+        raise InvalidInputError(f"filters: holds {len(messages)}; at most {most} are allowed")
+    return [
+        Filter(
+            attribute=_name(message.attribute, f"filters[{place}].attribute"),
+            values=_values(message.values, f"filters[{place}].values", limits.max_filter_values),
+            negate=message.negate,
+        )
+        for place, message in enumerate(messages)
+    ]
+
+
+def _values(values: Sequence[str], field: str, most: int) -> list[str]:
+    if not 1 <= len(values) <= most:
+        raise InvalidInputError(f"{field}: holds {len(values)}; a filter may hold 1 to {most}")
+    for place, value in enumerate(values):
+        size = len(value.encode())
+        if not 1 <= size <= MAX_VALUE_BYTES:
+            raise InvalidInputError(
+                f"{field}[{place}]: has {size} bytes; a value has 1 to {MAX_VALUE_BYTES}"
+            )
+    return list(values)
 
 
 def _item_ids(item_ids: Sequence[str], field: str, most: int) -> list[str]:

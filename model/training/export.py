@@ -1,16 +1,28 @@
-"""From networks and dataset to a bundle folder."""
+"""From networks and dataset to a bundle folder.
+
+Shapes: U users of a domain, Q of them, D width.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from model.baselines.popularity import popularity_shares
-from model.bundle import DomainTables, write_bundle
+from model.bundle import DomainTables, Floats, write_bundle
 from model.data.dataset import Dataset
+from model.data.training_data import TrainingData, TrainingDomain
+from model.data.vocabulary import Rows
 from model.files import publishing
-from model.inference import item_table_name
+from model.inference import Inference, item_table_name
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks
+
+QUERIES = 2_000
+"""Users of a domain whose preference vectors a bundle holds, at most."""
+_SEED = 0
+_BATCH = 256
 
 
 def export_bundle(
@@ -39,14 +51,16 @@ def export_bundle(
     if not settings.neighbours:  # items are read as they are scored, by the domain's item table
         for domain in dataset.domains:
             del weights[item_table_name(domain.name)]
+    data = TrainingData.of(dataset)
     domains = [
         DomainTables(
             domain.name,
             domain.vocabulary,
             networks.recommender(domain.name).embedding.item_table().cpu().numpy(),
             popularity_shares(domain),
+            user_queries(data, place, networks, settings),
         )
-        for domain in dataset.domains
+        for place, domain in enumerate(dataset.domains)
     ]
     with publishing(folder, replace=True) as place:
         return write_bundle(
@@ -57,3 +71,52 @@ def export_bundle(
             dataset=dataset.digest,
             training=training,
         )
+
+
+def user_queries(
+    data: TrainingData, place: int, networks: ServingNetworks, settings: NetworkSettings
+) -> Floats | None:
+    """Compute what some users prefer in a domain, for those who tune an index for such queries.
+
+    The users are drawn among those with a validation row, the same for the same dataset, in an
+    order without meaning; as in validation they are known by their training rows, in both domains.
+
+    Args:
+        data: What may be learned from.
+        place: 0 or 1, the domain.
+        networks: The networks that serve.
+        settings: Their size.
+
+    Returns:
+        (Q, D), finite, at most `QUERIES`; None where no user has a validation row.
+    """
+    domain = data.domains[place]
+    asked = np.flatnonzero(domain.validation)
+    if not len(asked):
+        return None
+    generator = np.random.default_rng([_SEED, place])
+    users = generator.permutation(asked)[:QUERIES].tolist()
+    histories = [_history(data, domain, user) for user in users]
+    names = [each.name for each in data.domains]
+    device = next(networks.parameters()).device
+    trains = networks.training
+    networks.eval()
+    inference = Inference(networks, names, settings, device)
+    parts = [
+        inference.prefer(domain.name, histories[first : first + _BATCH]).preferences
+        for first in range(0, len(histories), _BATCH)
+    ]
+    networks.train(trains)
+    found: Floats = np.concatenate(parts)
+    # Networks that overflow are refused where they are asked; no index is tuned for them.
+    found = found[np.isfinite(found).all(axis=1)]
+    return found if len(found) else None
+
+
+def _history(data: TrainingData, domain: TrainingDomain, user: int) -> dict[str, Rows]:
+    other = data.other_than(domain)
+    history = {domain.name: domain.training[user]}
+    elsewhere = int(domain.other[user])
+    if elsewhere >= 0:
+        history[other.name] = other.training[elsewhere]
+    return history

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from client.client import RecommenderClient
-from client.messages import Basis, Question, VectorQuestion
+from client.messages import Basis, Filter, Question, VectorQuestion
 from client.settings import ClientSettings
 from model.bundle import Bundle
 from model.errors import (
@@ -71,6 +71,28 @@ def test_every_field_of_a_question_reaches_the_server(
     assert {item.item_id for item in named.items} == {"b0000", "b0002", "b0004"}
 
 
+def test_filters_reach_the_server_in_every_call(client: RecommenderClient) -> None:
+    # Colours of books, over and over from b0000: red, dark green and red, none, blue.
+    green = Filter(attribute="colour", values=["dark green", "nobody's"])
+    neither = Filter(attribute="colour", values=["red", "blue"], negate=True)
+    asked = [
+        Question(domain="books", k=40, filters=[green]),
+        Question(domain="books", histories=BOTH, k=40, filters=[neither]),
+        Question(domain="books", k=40, filters=[green, neither]),
+    ]
+    vector = VectorQuestion(domain="books", vector=np.ones(16, np.float32), k=40, filters=[neither])
+
+    answers = [client.recommend(each) for each in asked]
+    batch = client.batch_recommend(asked)
+    found = client.search_items(vector)
+
+    expected = [{f"b{place:04d}" for place in range(first, 40, 4)} for first in (1, 2)]
+    assert [{item.item_id for item in answer.items} for answer in answers] == [*expected, set()]
+    for one, other in zip(answers, batch, strict=True):
+        assert [item.item_id for item in one.items] == [item.item_id for item in other.items]
+    assert {item.item_id for item in found.items} == expected[1]
+
+
 def test_the_basis_says_what_was_known(client: RecommenderClient) -> None:
     asked = [
         Question(domain="books", histories=histories, k=1)
@@ -133,6 +155,7 @@ def test_the_release_is_described(
     assert (release.dimension, release.max_history) == (16, 12)
     described = [(each.name, each.items, each.candidate_sets) for each in release.domains]
     assert described == [("books", 40, ("first",)), ("films", 300, ("first",))]
+    assert [each.attributes for each in release.domains] == [{"colour": 3}, {}]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +171,21 @@ def test_the_release_is_described(
             Question(domain="books", candidate_set="last"),
             NotFoundError,
             "candidate_set: 'last' is unknown; domain 'books' has first",
+        ),
+        (
+            Question(domain="books", filters=[Filter(attribute="color", values=["red"])]),
+            NotFoundError,
+            "filters[0].attribute: 'color' is unknown; domain 'books' has colour",
+        ),
+        (
+            Question(domain="films", filters=[Filter(attribute="colour", values=["red"])]),
+            NotFoundError,
+            "filters[0].attribute: 'colour' is unknown; domain 'films' has none",
+        ),
+        (
+            Question(domain="books", filters=[Filter(attribute="colour", values=[])]),
+            InvalidInputError,
+            "filters[0].values: holds 0; a filter may hold 1 to 64",
         ),
         (
             Question(domain="books", candidate_set="first", candidate_items=["b0001"]),

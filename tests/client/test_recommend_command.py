@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from client.client import RecommenderClient
+from client.filters import parse_filters
 from client.histories import known_histories, parse_histories, shortened
-from client.messages import Question
+from client.messages import Filter, Question
 from model.bundle import Bundle
 from model.data.dataset import Dataset
 from model.errors import InvalidInputError, NotFoundError
@@ -18,7 +19,7 @@ from tests.commands import Command
 
 HEAVY = [
     "client.client", "client.messages", "client.evaluation", "client.histories", "client.answer",
-    "client.cli",
+    "client.filters", "client.cli",
 ]  # fmt: skip
 
 
@@ -103,6 +104,47 @@ def test_a_history_without_domain_or_ids_is_wrong_usage(
     assert str(refused.value) == message
     assert done.code == 2
     assert message in done.errors
+
+
+def test_filters_are_given_with_their_values_and_negated_by_an_exclamation_mark(
+    recguru: Command, address: str
+) -> None:
+    done = recguru(
+        "recommend", "--server", address, "--domain", "books", "-k", "99", "--json",
+        "--filter", "colour=dark green|blue", "--filter", "colour!=red",
+    )  # fmt: skip
+
+    assert done.code == 0, done.errors
+    # Of the colours red, dark green and red, none, blue, over and over from b0000.
+    expected = {f"b{place:04d}" for place in range(3, 40, 4)}
+    assert {item["item_id"] for item in json.loads(done.output)["items"]} == expected
+
+
+def test_a_filter_is_split_at_its_first_sign_and_its_bars() -> None:
+    assert parse_filters(["a=b", "c!=d|e=f", "g.h-1!=!i"]) == [
+        Filter(attribute="a", values=["b"]),
+        Filter(attribute="c", values=["d", "e=f"], negate=True),
+        Filter(attribute="g.h-1", values=["!i"], negate=True),
+    ]
+
+
+@pytest.mark.parametrize("text", ["colour", "=red", "!=red", "colour=", "colour=red||blue", ""])
+def test_a_filter_without_attribute_or_values_is_wrong_usage(
+    recguru: Command, address: str, text: str
+) -> None:
+    done = recguru("recommend", "--server", address, "--domain", "books", "--filter", text)
+
+    assert done.code == 2
+    assert "--filter" in done.errors
+    with pytest.raises(InvalidInputError, match="must be ATTRIBUTE=VALUE"):
+        parse_filters([text])
+
+
+def test_an_attribute_nobody_has_is_one_line_of_error(recguru: Command, address: str) -> None:
+    done = recguru("recommend", "--server", address, "--domain", "films", "--filter", "a=b")
+
+    assert done.code == 1
+    assert done.errors == ("error: filters[0].attribute: 'a' is unknown; domain 'films' has none\n")
 
 
 def test_a_user_needs_a_dataset(recguru: Command, address: str) -> None:

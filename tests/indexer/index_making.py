@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.bitmaps import Bitmap, RowSet
 from indexer.build import Built, build
 from indexer.builders import build_index
 from indexer.engine import Device, Engine, open_engine
 from indexer.products import rounding_bound
 from indexer.search import DomainIndex, Query
-from indexer.spec import FlatSpec, IndexSettings
+from indexer.spec import FlatSpec, IndexSettings, IndexSpec
 from model.bundle import Bundle, DomainTables, Floats, write_bundle
 from model.data.vocabulary import Rows, StringTable, Vocabulary
 from model.files import publishing
@@ -23,14 +24,19 @@ SIZES = {"books": 70, "films": 1500}
 WIDTH = 8
 
 
-def tables_of(name: str, item_table: Floats, popularity: Floats | None = None) -> DomainTables:
+def tables_of(
+    name: str,
+    item_table: Floats,
+    popularity: Floats | None = None,
+    queries: Floats | None = None,
+) -> DomainTables:
     """Make the tables of a domain from its item table (V + 1, D)."""
     items = len(item_table) - 1
     vocabulary = Vocabulary(StringTable.of(f"{name}-{item:05d}" for item in range(1, items + 1)))
     if popularity is None:
         popularity = np.zeros(items + 1, np.float32)
         popularity[1:] = 1 / items
-    return DomainTables(name, vocabulary, item_table, popularity)
+    return DomainTables(name, vocabulary, item_table, popularity, queries)
 
 
 def clustered(items: int, width: int, generator: np.random.Generator) -> Floats:
@@ -40,6 +46,16 @@ def clustered(items: int, width: int, generator: np.random.Generator) -> Floats:
     chosen = generator.choice(6, items, p=share / share.sum())
     table = np.zeros((items + 1, width), np.float32)
     table[1:] = centres[chosen] + 0.3 * generator.standard_normal((items, width))
+    return table
+
+
+def curved(items: int, width: int, generator: np.random.Generator) -> Floats:
+    """Draw an item table (V + 1, D) on a bent surface of three dimensions, a little off it."""
+    place = generator.beta(0.7, 2.0, (items, 3)) @ (2 * generator.standard_normal((3, width)))
+    table = np.zeros((items + 1, width), np.float32)
+    table[1:] = np.where(np.arange(width) % 2, np.sin(place), np.cos(2 * place))
+    table[1:] *= np.linspace(1, 2, width)
+    table[1:] += 0.02 * generator.standard_normal((items, width))
     return table
 
 
@@ -82,10 +98,19 @@ def index_of(tables: DomainTables, engine: Engine | None = None) -> DomainIndex:
     return DomainIndex(tables, "flat", engine or faiss_engine(tables), {})
 
 
+def index_of_kind(tables: DomainTables, spec: IndexSpec) -> DomainIndex:
+    """Build a domain's index to a spec, searched by one thread."""
+    index = build_index(spec, tables.item_table[1:])
+    engine = open_engine("cpu", spec, index, tables.item_table, threads=1)
+    return DomainIndex(tables, spec.kind, engine, {})
+
+
 def faiss_engine(tables: DomainTables, device: Device = "cpu") -> Engine:
     """Make an exact FAISS index of a domain."""
     index = build_index(FlatSpec(), tables.item_table[1:])
-    return open_engine(device, index, tables.item_table)
+    engine = open_engine(device, FlatSpec(), index, tables.item_table)
+    assert isinstance(engine, Engine)
+    return engine
 
 
 class ContraryEngine:
@@ -145,8 +170,14 @@ def slow_ranks(tables: DomainTables, query: Query) -> list[int]:
 def slow_allowed(tables: DomainTables, query: Query) -> set[int]:
     """List the rows a query allows."""
     every = set(range(1, len(tables.item_table)))
-    among = every if query.candidates is None else set(query.candidates.tolist())
+    listed = [] if query.candidates is None else listed_rows(query.candidates).tolist()
+    among = every if query.candidates is None else set(listed)
     return among - set(query.excluded.tolist())
+
+
+def listed_rows(rows: RowSet) -> Rows:
+    """List the rows of a set, whichever way it is kept."""
+    return rows.rows() if isinstance(rows, Bitmap) else rows
 
 
 def rows_of(*rows: int) -> Rows:

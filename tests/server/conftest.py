@@ -8,11 +8,12 @@ from indexer.build import build
 from indexer.spec import IndexSettings
 from model.bundle import Bundle
 from model.console import progress
+from tests.server.item_attributes import write_table
 
 
 @pytest.fixture(scope="session")
 def releases(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build a release root whose release has the candidate set `every-third` in each domain."""
+    """Build a release root: each domain has the candidate set `every-third`, and attributes."""
     folder = tmp_path_factory.mktemp("server")
     bundle = Bundle.read(tiny_bundle)
     items = [item for domain in bundle.domains for item in list(domain.vocabulary.ids)[::3]]
@@ -25,6 +26,10 @@ def releases(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
             root,
             settings=IndexSettings(device="cpu"),
             candidates={"every-third": chosen},
+            attributes={
+                each.name: write_table(folder, each.name, each.vocabulary.ids)
+                for each in bundle.domains
+            },
             advance=advance,
         )
     return root

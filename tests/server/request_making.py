@@ -13,6 +13,8 @@ import numpy as np
 from hypothesis import strategies as st
 from recguru.v1 import recommender_pb2 as pb
 
+from tests.server.item_attributes import ATTRIBUTES, VALUES, passing
+
 ITEMS = {
     "books": [f"b{item:04d}" for item in range(40)],
     "films": [f"f{item:04d}" for item in range(300)],
@@ -25,11 +27,14 @@ LIMITS = {
     "max_history_items": 1000,
     "max_candidates": 2000,
     "max_exclusions": 1500,
+    "max_filters": 3,
+    "max_filter_values": 9,
     "max_batch": 20,
 }
 MAX_BYTES = 1 << 16
 _MAX_RANKED = 100
 _MAX_ID_BYTES = 512
+_MAX_VALUE_BYTES = 512
 
 Choosing = pb.RecommendRequest | pb.SearchItemsRequest
 
@@ -104,8 +109,27 @@ _HISTORIES = _mostly(
 _KS = _mostly(
     st.integers(1, LIMITS["max_k"]), st.sampled_from([-(2**31), -1, 0, 101, 1000, 2**31 - 1])
 )
+_FILTERS = _mostly(
+    st.lists(
+        st.builds(
+            pb.Filter,
+            attribute=_mostly(st.just("genre"), st.just("decade"), _ODD_TEXTS),
+            values=_mostly(
+                st.lists(st.sampled_from([*VALUES, "nobody's"]), min_size=1, max_size=4),
+                st.lists(_ODD_TEXTS, max_size=4),
+                st.sampled_from([list(VALUES)[:9], list(VALUES)[:10], ["love"] * 999]),
+            ),
+            negate=st.booleans(),
+        ),
+        max_size=2,
+    ),
+    st.sampled_from([3, 4, 999]).map(
+        lambda count: [pb.Filter(attribute="genre", values="x")] * count
+    ),
+)
 _CHOICE: dict[str, st.SearchStrategy[Any]] = {
     "k": _KS,
+    "filters": _FILTERS,
     "exclude_item_ids": _lists(LIMITS["max_exclusions"]),
 }
 _RANKING: dict[str, st.SearchStrategy[Any]] = {
@@ -171,6 +195,16 @@ def _are_good_histories(histories: Sequence[pb.History]) -> bool:
     )
 
 
+def _are_good_filters(filters: Sequence[pb.Filter], domain: str) -> bool:
+    return len(filters) <= LIMITS["max_filters"] and all(
+        each.attribute in ATTRIBUTES[domain]
+        and len(each.values) > 0
+        and len(each.values) <= LIMITS["max_filter_values"]
+        and all(1 <= len(value.encode()) <= _MAX_VALUE_BYTES for value in each.values)
+        for each in filters
+    )
+
+
 def _is_good_choice(request: Choosing) -> bool:
     match request.WhichOneof("candidates"):
         case "candidate_items":
@@ -185,6 +219,7 @@ def _is_good_choice(request: Choosing) -> bool:
         and request.domain in ITEMS
         and 1 <= request.k <= LIMITS["max_k"]
         and _are_good_ids(request.exclude_item_ids, LIMITS["max_exclusions"])
+        and _are_good_filters(request.filters, request.domain)
     )
 
 
@@ -219,12 +254,12 @@ def _is_good_search(request: pb.SearchItemsRequest) -> bool:
 
 def _allowed(request: Choosing) -> set[str]:
     """List the items that may be answered, histories aside."""
-    allowed = set(ITEMS[request.domain])
+    allowed = passing(request.domain, ITEMS[request.domain], request.filters)
     match request.WhichOneof("candidates"):
         case "candidate_items":
             allowed &= set(request.candidate_items.item_ids)
         case "candidate_set":
-            allowed = set(ITEMS[request.domain][::3])
+            allowed &= set(ITEMS[request.domain][::3])
     return allowed - set(request.exclude_item_ids)
 
 
@@ -340,37 +375,3 @@ CALLS = {
         _check_release,
     ),
 }
-
-
-@st.composite
-def altered(draw: st.DrawFn, packed: st.SearchStrategy[bytes]) -> bytes:
-    """Draw bytes of a message and alter them in a few places."""
-    content = bytearray(draw(packed))
-    for _ in range(draw(st.integers(1, 4))):
-        # Of a long message mostly what stands in front, where a byte may change everything.
-        place = draw(st.integers(0, min(len(content), draw(st.sampled_from([8, 64, MAX_BYTES])))))
-        new = draw(st.binary(max_size=4))
-        removed = draw(st.integers(0, 4))
-        content[place : place + removed] = new
-    return bytes(content)
-
-
-def raw_requests(call: Call) -> st.SearchStrategy[bytes]:
-    """Draw bytes that may be a request of this call, but need not."""
-    packed = call.requests.map(lambda request: request.SerializeToString())
-    return st.one_of(
-        altered(packed),
-        altered(packed),
-        st.binary(max_size=200),
-        st.sampled_from(
-            [
-                b"\x0b" * 50_000,  # a group in a group in a group …
-                b"\x0a\xff\xff\xff\xff\x0f",  # a field of 4 GB
-                b"\x0a\x03\xed\xa0\x80",  # half of a surrogate pair
-                b"\x80" * 1000,
-                bytes(1000),
-                bytes(MAX_BYTES),
-                bytes(MAX_BYTES + 1),
-            ]
-        ),
-    )

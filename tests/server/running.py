@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 from recguru.v1 import recommender_pb2 as pb
@@ -13,6 +14,8 @@ from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
 from server.config import ServeSettings
 from server.run import Server
+
+R = TypeVar("R", pb.RecommendRequest, pb.SearchItemsRequest)
 
 WAIT_S = 20.0  # far longer than any of this takes; a bug fails instead of hanging
 
@@ -106,6 +109,12 @@ def search(
     """Write a request; `candidates` are ids or the name of a set."""
     request = pb.SearchItemsRequest(domain=domain, vector=vector, k=k, exclude_item_ids=exclude)
     _restrict(request, candidates)
+    return request
+
+
+def filtered(request: R, *filters: pb.Filter) -> R:
+    """Let only what passes filters be answered to a request."""
+    request.filters.extend(filters)
     return request
 
 

@@ -72,6 +72,7 @@ class Comparison:
             candidate_items=question.choice.candidate_items,
             candidate_set=question.choice.candidate_set,
             exclude_item_ids=question.choice.exclude_item_ids,
+            filters=question.choice.filters,
         )
         everything = RecommendQuestion(
             domain=question.domain,

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from recguru.v1 import recommender_pb2 as pb
 
 from tests.client.serving import HOST, server_in_thread
-from tests.server.request_making import CALLS, LIMITS, MAX_BYTES, WIDTH, raw_requests
+from tests.server.raw_requests import raw_requests
+from tests.server.request_making import CALLS, LIMITS, MAX_BYTES, WIDTH
 from tests.server.running import WAIT_S, messages, recommend, search
 
 OK, INVALID = grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT

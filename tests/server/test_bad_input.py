@@ -13,7 +13,7 @@ import pytest_asyncio
 from google.protobuf.message import Message
 from recguru.v1 import recommender_pb2 as pb
 
-from tests.server.running import WAIT_S, Serving, messages, recommend, search, serving
+from tests.server.running import WAIT_S, Serving, filtered, messages, recommend, search, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -23,10 +23,13 @@ LIMITS = {
     "max_history_items": 5,
     "max_candidates": 6,
     "max_exclusions": 7,
+    "max_filters": 3,
+    "max_filter_values": 2,
     "max_batch": 3,
 }
 GOOD = recommend("books", {"books": ["b0001"]})
 VECTOR = bytes(4 * 16)
+LOVE = pb.Filter(attribute="genre", values=["love"])
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -152,6 +155,52 @@ CASES = [
         INVALID,
         "candidate_items.item_ids: holds 0 ids; leave candidates unset to rank all items",
     ),
+    # filters
+    (
+        filtered(recommend("books", {}), *[LOVE] * 4),
+        INVALID,
+        "filters: holds 4; at most 3 are allowed",
+    ),
+    (
+        filtered(recommend("books", {}), LOVE, pb.Filter(values=["love"])),
+        INVALID,
+        "filters[1].attribute: must be given",
+    ),
+    (
+        filtered(recommend("books", {}), pb.Filter(attribute="genre")),
+        INVALID,
+        "filters[0].values: holds 0; a filter may hold 1 to 2",
+    ),
+    (
+        filtered(recommend("books", {}), LOVE, pb.Filter(attribute="genre", values=["x"] * 3)),
+        INVALID,
+        "filters[1].values: holds 3; a filter may hold 1 to 2",
+    ),
+    (
+        filtered(recommend("books", {}), pb.Filter(attribute="genre", values=["love", ""])),
+        INVALID,
+        "filters[0].values[1]: has 0 bytes; a value has 1 to 512",
+    ),
+    (
+        filtered(search("books", VECTOR), pb.Filter(attribute="genre", values=["é" * 257])),
+        INVALID,
+        "filters[0].values[0]: has 514 bytes; a value has 1 to 512",
+    ),
+    (
+        filtered(recommend("films", {}), LOVE, pb.Filter(attribute="gen\nre", values=["love"])),
+        MISSING,
+        "filters[1].attribute: 'gen\\nre' is unknown; domain 'films' has decade, genre",
+    ),
+    (
+        filtered(search("books", VECTOR), pb.Filter(attribute="decade", values=["1990s"])),
+        MISSING,
+        "filters[0].attribute: 'decade' is unknown; domain 'books' has genre",
+    ),
+    (
+        batch(GOOD, filtered(recommend("books", {}), pb.Filter(attribute="a", values=["b"]))),
+        MISSING,
+        "requests[1].filters[0].attribute: 'a' is unknown; domain 'books' has genre",
+    ),
     # batches
     (batch(), INVALID, "requests: holds 0; a call may hold 1 to 3"),
     (batch(*[GOOD] * 4), INVALID, "requests: holds 4; a call may hold 1 to 3"),
@@ -240,6 +289,8 @@ async def test_limits_themselves_are_allowed(running: Serving) -> None:
         exclude=ids(7),
         ranked=ids(100),
     )
+    most = pb.Filter(attribute="genre", values=["x" * 512, "é" * 256], negate=True)
+    filtered(request, most, most, most)
 
     answer = await running.stub.BatchRecommend(batch(request, request, request))
 

@@ -342,7 +342,22 @@ async def test_the_loaded_release_is_described_and_every_answer_names_it(
     assert info.dataset == slow.bundle.dataset
     assert (info.dimension, info.max_history) == (16, READ)
     assert list(info.domains) == [
-        pb.Domain(name="books", items=40, index_kind="flat", candidate_sets=["every-third"]),
-        pb.Domain(name="films", items=300, index_kind="flat", candidate_sets=["every-third"]),
+        pb.Domain(
+            name="books",
+            items=40,
+            index_kind="flat",
+            candidate_sets=["every-third"],
+            attributes=[pb.Attribute(name="genre", values=4)],
+        ),
+        pb.Domain(
+            name="films",
+            items=300,
+            index_kind="flat",
+            candidate_sets=["every-third"],
+            attributes=[
+                pb.Attribute(name="decade", values=7),
+                pb.Attribute(name="genre", values=4),
+            ],
+        ),
     ]
     assert one.version == vectors.version == found.version == info.version

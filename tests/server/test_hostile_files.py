@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from indexer.publish import latest
@@ -30,6 +31,8 @@ TEXT = "bundle/films/items.text.npy"
 ENDS = "bundle/films/items.ends.npy"
 INDEX = "index/films.faiss"
 SET = "candidates/films/every-third.npy"
+BITS = "attributes/films/genre.bits.npy"
+VALUES = "attributes/films/genre.text.npy"
 
 Change = Callable[[Path], object]
 
@@ -94,6 +97,11 @@ def headed(header: str) -> Change:
     return lambda path: path.write_bytes(front + path.read_bytes()[128:])
 
 
+def saved(array: NDArray[np.uint8]) -> Change:
+    """Put another array into an npy file."""
+    return lambda path: np.save(path, array)
+
+
 def archived(path: Path) -> None:
     with path.open("wb") as file:
         np.savez(file, rows=np.arange(3))
@@ -146,6 +154,14 @@ DAMAGED = r"bundle/manifest\.json is damaged: "
         (SET, written(b"PK\x03\x04 no archive"), r"every-third\.npy cannot be read: "),
         (SET, archived, r"every-third\.npy cannot be read: "),
         (SET, headed(HEADER % ("<i4", f"({2**44},)")), r"every-third\.npy cannot be read: "),
+        (SET, saved(np.full(38, 255, np.uint8)), r"every-third\.npy is no bitmap of rows between"),
+        (BITS, written(b""), r"genre\.bits\.npy cannot be read: "),
+        (BITS, archived, r"genre\.bits\.npy cannot be read: "),
+        (BITS, headed(HEADER % ("|u1", f"({2**60}, 38)")), r"genre\.bits\.npy cannot be read: "),
+        (BITS, headed(HEADER % ("|u1", "(38, 4)")), r"genre\.bits\.npy does not hold a bitmap of "),
+        (BITS, saved(np.full((4, 38), 255, np.uint8)), r"genre\.bits\.npy marks rows that are not"),
+        (VALUES, written(b""), r"genre cannot be read: "),
+        (VALUES, saved(np.zeros(21, np.uint8)), r"genre is damaged: ends and text do not fit$"),
         (INDEX, overwritten(np.nan), r"films\.faiss holds other vectors than the item table$"),
         (INDEX, overwritten(1.5), r"films\.faiss holds other vectors than the item table$"),
         (MANIFEST_OF_BUNDLE, stating(domains=...), f"{DAMAGED}domains is no list"),

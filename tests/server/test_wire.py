@@ -15,6 +15,7 @@ from server.messages import (
     DomainInfo,
     EncodeQuestion,
     Encodings,
+    Filter,
     ItemRank,
     Ranking,
     Recommendation,
@@ -36,6 +37,17 @@ restrictions = st.one_of(
 )
 
 
+filters = st.lists(
+    st.builds(
+        Filter,
+        attribute=names,
+        values=st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=4),
+        negate=st.booleans(),
+    ),
+    max_size=3,
+)
+
+
 @st.composite
 def choices(draw: st.DrawFn) -> Choice:
     restriction = draw(restrictions)
@@ -44,12 +56,17 @@ def choices(draw: st.DrawFn) -> Choice:
         candidate_items=restriction if isinstance(restriction, list) else None,
         candidate_set=restriction if isinstance(restriction, str) else None,
         exclude_item_ids=draw(ids),
+        filters=draw(filters) or (),
     )
 
 
 def choose(choice: Choice, message: pb.RecommendRequest | pb.SearchItemsRequest) -> None:
     message.k = choice.k
     message.exclude_item_ids.extend(choice.exclude_item_ids)
+    message.filters.extend(
+        pb.Filter(attribute=each.attribute, values=each.values, negate=each.negate)
+        for each in choice.filters
+    )
     if choice.candidate_items is not None:
         message.candidate_items.item_ids.extend(choice.candidate_items)
     if choice.candidate_set is not None:
@@ -197,7 +214,15 @@ def test_a_release_is_described_in_full() -> None:
         dataset="c" * 64,
         dimension=16,
         max_history=12,
-        domains=[DomainInfo(name="books", items=40, index_kind="flat", candidate_sets=["new"])],
+        domains=[
+            DomainInfo(
+                name="books",
+                items=40,
+                index_kind="flat",
+                candidate_sets=["new"],
+                attributes={"author": 7, "genre": 3},
+            )
+        ],
     )
 
     assert wire.release_to_proto(info) == pb.GetReleaseResponse(
@@ -205,7 +230,18 @@ def test_a_release_is_described_in_full() -> None:
         dataset="c" * 64,
         dimension=16,
         max_history=12,
-        domains=[pb.Domain(name="books", items=40, index_kind="flat", candidate_sets=["new"])],
+        domains=[
+            pb.Domain(
+                name="books",
+                items=40,
+                index_kind="flat",
+                candidate_sets=["new"],
+                attributes=[
+                    pb.Attribute(name="author", values=7),
+                    pb.Attribute(name="genre", values=3),
+                ],
+            )
+        ],
     )
 
 

@@ -15,7 +15,8 @@ from model.data.vocabulary import StringTable, Vocabulary
 from model.inference import item_table_name
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks, initialise
-from server.messages import Choice, RecommendQuestion
+from server.messages import Choice, Filter, RecommendQuestion
+from tests.server.item_attributes import VALUES, write_table
 
 ITEMS = {"books": 40, "films": 300, "songs": 120}
 MAX_HISTORY = 12
@@ -71,6 +72,7 @@ def release_of(folder: Path, memory: Memory, *, seed: int = 1) -> Path:
             folder / "releases",
             settings=IndexSettings(device="cpu"),
             candidates={CANDIDATES: chosen},
+            attributes={name: write_table(folder, name, item_ids(name)) for name in ITEMS},
             advance=advance,
         )
     return folder / "releases"
@@ -109,6 +111,15 @@ def _choice(domain: str, generator: np.random.Generator) -> Choice:
         candidate_items=_ids(domain, listed, generator) if kind > 0.8 else None,
         candidate_set=named if kind < 0.2 else None,
         exclude_item_ids=_ids(domain, int(generator.choice([0, 0, 5, 30])), generator),
+        filters=[_filter(generator) for _ in range(generator.choice([0, 0, 0, 1, 2]))],
+    )
+
+
+def _filter(generator: np.random.Generator) -> Filter:
+    return Filter(
+        attribute="genre" if generator.random() > 0.02 else "nobody's",
+        values=generator.choice(VALUES, int(generator.integers(1, 4))).tolist(),
+        negate=bool(generator.random() < 0.3),
     )
 
 

@@ -100,6 +100,40 @@ class ItemList(_message.Message):
 Global___ItemList: _TypeAlias = ItemList  # noqa: Y015
 
 @_typing.final
+class Filter(_message.Message):
+    """Items by an attribute. What attributes there are and how many values they have, GetReleaseResponse says."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    NEGATE_FIELD_NUMBER: _builtins.int
+    attribute: _builtins.str
+    """Name of an attribute of the domain's items. Required; an unknown one is refused with NOT_FOUND."""
+    negate: _builtins.bool
+    """Whether an item must have none of the values instead. Items without the attribute then pass."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """An item must have at least one of these values, spelled alike; from 1 value, configured limit, default 64,
+        each of 1 to 512 bytes of UTF-8. A value that no item has adds none, and is no error.
+        """
+
+    def __init__(
+        self,
+        *,
+        attribute: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+        negate: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "negate", b"negate", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Filter: _TypeAlias = Filter  # noqa: Y015
+
+@_typing.final
 class RecommendRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -111,6 +145,7 @@ class RecommendRequest(_message.Message):
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
     EXCLUDE_HISTORY_FIELD_NUMBER: _builtins.int
     RANK_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
     domain: _builtins.str
     """Name of the domain whose items are ranked. Required."""
     k: _builtins.int
@@ -137,6 +172,10 @@ class RecommendRequest(_message.Message):
         evaluation and for the question "why is it not shown".
         """
 
+    @_builtins.property
+    def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Filter]:
+        """Which of the candidates may be answered: those that pass all filters; configured limit, default 8."""
+
     def __init__(
         self,
         *,
@@ -148,10 +187,11 @@ class RecommendRequest(_message.Message):
         exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
         exclude_history: _builtins.bool | None = ...,
         rank_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        filters: _abc.Iterable[Global___Filter] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exclude_history", b"_exclude_history", "candidate_items", b"candidate_items", "candidate_set", b"candidate_set", "candidates", b"candidates", "exclude_history", b"exclude_history"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_history", b"_exclude_history", "candidate_items", b"candidate_items", "candidate_set", b"candidate_set", "candidates", b"candidates", "domain", b"domain", "exclude_history", b"exclude_history", "exclude_item_ids", b"exclude_item_ids", "histories", b"histories", "k", b"k", "rank_item_ids", b"rank_item_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_history", b"_exclude_history", "candidate_items", b"candidate_items", "candidate_set", b"candidate_set", "candidates", b"candidates", "domain", b"domain", "exclude_history", b"exclude_history", "exclude_item_ids", b"exclude_item_ids", "filters", b"filters", "histories", b"histories", "k", b"k", "rank_item_ids", b"rank_item_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exclude_history: _TypeAlias = _typing.Literal["exclude_history"]  # noqa: Y015
     _WhichOneofArgType__exclude_history: _TypeAlias = _typing.Literal["_exclude_history", b"_exclude_history"]  # noqa: Y015
@@ -205,7 +245,7 @@ class ItemRank(_message.Message):
     """Its score; 0 where rank is 0."""
     rank: _builtins.int
     """1 + the number of other allowed items that score at least as high (ties count against it); 0 where
-    the item is unknown, excluded, or no candidate.
+    the item is unknown, excluded, no candidate, or held back by a filter.
     """
     def __init__(
         self,
@@ -236,7 +276,7 @@ class Version(_message.Message):
     model: _builtins.str
     """SHA-256 of the model bundle, hexadecimal."""
     index: _builtins.str
-    """SHA-256 of the release, hexadecimal: covers the index, the bundle and the candidate sets."""
+    """SHA-256 of the release, hexadecimal: covers the index, the bundle, the candidate sets and the attributes."""
     def __init__(
         self,
         *,
@@ -448,6 +488,7 @@ class SearchItemsRequest(_message.Message):
     CANDIDATE_ITEMS_FIELD_NUMBER: _builtins.int
     CANDIDATE_SET_FIELD_NUMBER: _builtins.int
     EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
     domain: _builtins.str
     """Name of the domain whose items are searched. Required."""
     vector: _builtins.bytes
@@ -464,6 +505,10 @@ class SearchItemsRequest(_message.Message):
     def exclude_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """As in RecommendRequest."""
 
+    @_builtins.property
+    def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___Filter]:
+        """As in RecommendRequest."""
+
     def __init__(
         self,
         *,
@@ -473,10 +518,11 @@ class SearchItemsRequest(_message.Message):
         candidate_items: Global___ItemList | None = ...,
         candidate_set: _builtins.str = ...,
         exclude_item_ids: _abc.Iterable[_builtins.str] | None = ...,
+        filters: _abc.Iterable[Global___Filter] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["candidate_items", b"candidate_items", "candidate_set", b"candidate_set", "candidates", b"candidates"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_items", b"candidate_items", "candidate_set", b"candidate_set", "candidates", b"candidates", "domain", b"domain", "exclude_item_ids", b"exclude_item_ids", "k", b"k", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_items", b"candidate_items", "candidate_set", b"candidate_set", "candidates", b"candidates", "domain", b"domain", "exclude_item_ids", b"exclude_item_ids", "filters", b"filters", "k", b"k", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_candidates: _TypeAlias = _typing.Literal["candidate_items", "candidate_set"]  # noqa: Y015
     _WhichOneofArgType_candidates: _TypeAlias = _typing.Literal["candidates", b"candidates"]  # noqa: Y015
@@ -532,6 +578,32 @@ class GetReleaseRequest(_message.Message):
 Global___GetReleaseRequest: _TypeAlias = GetReleaseRequest  # noqa: Y015
 
 @_typing.final
+class Attribute(_message.Message):
+    """What filters go by."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name in a filter."""
+    values: _builtins.int
+    """Different values that items have of it."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        values: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attribute: _TypeAlias = Attribute  # noqa: Y015
+
+@_typing.final
 class Domain(_message.Message):
     """One domain of the loaded release."""
 
@@ -541,6 +613,7 @@ class Domain(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     INDEX_KIND_FIELD_NUMBER: _builtins.int
     CANDIDATE_SETS_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in every call."""
     items: _builtins.int
@@ -551,6 +624,10 @@ class Domain(_message.Message):
     def candidate_sets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of its candidate sets, ascending."""
 
+    @_builtins.property
+    def attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attribute]:
+        """Attributes of its items, by name ascending."""
+
     def __init__(
         self,
         *,
@@ -558,10 +635,11 @@ class Domain(_message.Message):
         items: _builtins.int = ...,
         index_kind: _builtins.str = ...,
         candidate_sets: _abc.Iterable[_builtins.str] | None = ...,
+        attributes: _abc.Iterable[Global___Attribute] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate_sets", b"candidate_sets", "index_kind", b"index_kind", "items", b"items", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "candidate_sets", b"candidate_sets", "index_kind", b"index_kind", "items", b"items", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,49 @@
+"""Recall against speed, kind by kind; matplotlib is an extra."""
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+def plot_sweeps(sweeps: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> bool:
+    """Draw what `indexer.measure.sweeps` found: a row a domain, a column a number of threads.
+
+    Returns:
+        Whether the picture was written: not where matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        return False
+    from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
+
+    threads = sorted(
+        {
+            point["threads"]
+            for kinds in sweeps.values()
+            for each in kinds
+            for point in each["points"]
+        }
+    )
+    size = (7 * len(threads), 4.5 * len(sweeps))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(sweeps), len(threads), squeeze=False)
+    for axes_row, (domain, kinds) in zip(grid, sweeps.items(), strict=True):
+        for axes, count in zip(axes_row, threads, strict=True):
+            for each in kinds:
+                points = [point for point in each["points"] if point["threads"] == count]
+                axes.plot(
+                    [point["recall"] for point in points],
+                    [point["single"]["queries_per_s"] for point in points],
+                    marker="o",
+                    label=each["kind"],
+                )
+            axes.set(
+                title=f"{domain}, {count} thread{'s' if count > 1 else ''}",
+                xlabel="recall",
+                ylabel="queries/s, one at a time",
+                yscale="log",
+            )
+            axes.grid(alpha=0.3)
+            axes.legend()
+    figure.savefig(path, dpi=120)
+    return True
