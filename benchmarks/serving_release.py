@@ -19,10 +19,10 @@ from model.console import progress
 from model.data.dataset import Dataset
 from model.data.vocabulary import StringTable, Vocabulary
 from model.files import publishing
-from model.inference import item_table_name
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks, initialise
 from model.training.presets import RECGURU
+from model.weight_names import item_table_name
 
 ASKED = 4096
 K = 10

@@ -258,12 +258,13 @@ def _from_server(address: str, settings: "ClientSettings", dataset: "Dataset") -
 
 @contextmanager
 def _from_bundle(folder: Path, dataset: "Dataset") -> "Opened":
-    from client.evaluation import InProcess, System, check_dataset
+    from client.evaluation import InProcess, System, check_dataset, check_items
     from model.bundle import Bundle
     from model.inference import BundleScorer
 
     bundle = Bundle.read(folder)
     check_dataset(f"bundle {folder}", bundle.dataset, dataset)
+    check_items(bundle, dataset)
     yield System("bundle", InProcess(BundleScorer(bundle)), model=bundle.digest)
 
 

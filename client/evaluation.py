@@ -6,6 +6,7 @@ Shapes: Q questions.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import ne
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from client.client import RecommenderClient
 from client.histories import shortened
 from client.messages import Question, Recommendation
+from model.bundle import Bundle
 from model.console import Advance, progress
 from model.data.dataset import Dataset
 from model.errors import BadArtifactError, RemoteError
@@ -198,6 +200,21 @@ def check_dataset(model: str, trained_on: str, dataset: Dataset) -> None:
             f"{model} was trained on dataset {trained_on[:12]}, not on {dataset.digest[:12]}; "
             "evaluate it with the dataset it was trained on"
         )
+
+
+def check_items(bundle: Bundle, dataset: Dataset) -> None:
+    """Refuse to score a dataset's rows with a bundle whose rows are other items.
+
+    Raises:
+        BadArtifactError: If its items are not the dataset's: it was updated after training.
+    """
+    for domain in dataset.domains:
+        ids = bundle.domain(domain.name).vocabulary.ids
+        if len(ids) != len(domain.vocabulary) or any(map(ne, ids, domain.vocabulary.ids)):
+            raise BadArtifactError(
+                f"bundle {bundle.folder} was updated: its items of {domain.name} are not the "
+                "dataset's; evaluate its release with --server"
+            )
 
 
 def rank_as_answered(answer: Recommendation) -> int:

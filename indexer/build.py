@@ -12,13 +12,13 @@ from indexer.candidates import CandidateSet, look_up
 from indexer.choice import choose
 from indexer.engine import resolve_device
 from indexer.publish import publish, workspace
-from indexer.recall import recall
 from indexer.release import BUNDLE, Release, add_index, finish_release
-from indexer.sample import OF_USERS, Sample, sample_of
+from indexer.sample import OF_USERS, sample_of
 from indexer.spec import IndexSettings
+from indexer.trial import try_out
 from model.bundle import FORMAT, KIND, Bundle
 from model.console import Advance
-from model.errors import BadArtifactError, BadSettingError, NotFoundError
+from model.errors import BadSettingError, NotFoundError
 from model.files import MANIFEST, publishing, read_manifest
 
 _SEED = 0
@@ -92,7 +92,7 @@ def build(  # noqa: PLR0913  # one parameter an option
                 advance(note=f"{tables.name} {chosen.spec.kind}")
             digest = finish_release(folder, bundle, sets, tables_of_attributes)
         release = Release.read(work / "release", device=device)
-        _try_out(release, samples, settings, advance)
+        try_out(release, samples, settings, advance)
         place = publish(root, work / "release", digest, activate=activate)
     return Built(
         folder=place,
@@ -126,20 +126,3 @@ def _copy_bundle(bundle: Bundle, place: Path) -> None:
         target = place / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle.folder / name, target)
-
-
-def _try_out(
-    release: Release, samples: Mapping[str, Sample], settings: IndexSettings, advance: Advance
-) -> None:
-    """Ask the finished indexes, and compare with exact search what they find."""
-    for name, index in release.indexes.items():
-        exact = index.kind == "flat"
-        vectors = samples[name].held_out
-        found = recall(index, vectors[: settings.probes] if exact else vectors, k=settings.k)
-        wanted = 1 if exact else settings.recall
-        if found < wanted:
-            raise BadArtifactError(
-                f"the {index.kind} index of {name} found {found:.2%} of what exact search finds, "
-                f"wanted are {wanted:.2%}; not published"
-            )
-        advance(note=f"{name} tried")

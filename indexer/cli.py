@@ -1,10 +1,11 @@
-"""`recguru indexer build|measure|info`, also the command `indexer`."""
+"""`recguru indexer build|measure|info|update|diff`, also the command `indexer`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from indexer import update_cli
 from indexer.options import Config, Device, Json, files_by_name
 from model.console import make_app, print_json, progress, run, warn
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from indexer.candidates import CandidateSet
     from indexer.spec import Kind
 
-app = make_app("Build, measure and inspect releases: what a server loads.")
+app = make_app("Build, measure, inspect and update releases: what a server loads.")
+update_cli.add_commands(app)
 
 
 @app.command()
@@ -167,8 +169,10 @@ def info(
     """  # noqa: D301  # the backspace keeps the lines of the example apart
     from indexer.publish import latest, versions
     from indexer.release import Release
+    from model.derived import cold_items
 
     release = Release.read(latest(releases))
+    cold = cold_items(release.bundle)
     figures = {
         "latest": release.version,
         "digest": release.digest,
@@ -177,6 +181,7 @@ def info(
         "domains": {
             name: {
                 "items": len(index),
+                "cold_items": len(cold[name]),
                 "width": index.width,
                 "kind": index.kind,
                 "candidate_sets": {key: len(rows) for key, rows in index.candidate_sets.items()},
@@ -285,6 +290,8 @@ def _print_info(figures: dict[str, Any]) -> None:
         typer.echo(f"  {key} {figures[key]}")
     for name, domain in figures["domains"].items():
         typer.echo(f"{name}: {domain['items']:,} items x {domain['width']}, index {domain['kind']}")
+        if domain["cold_items"]:
+            typer.echo(f"  cold items: {domain['cold_items']:,}")
         for key, size in domain["candidate_sets"].items():
             typer.echo(f"  candidate set {key}: {size:,} items")
         for key, values in domain["attributes"].items():

@@ -114,7 +114,14 @@ def workspace(root: Path) -> Iterator[Path]:
         os.close(held)
 
 
-def publish(root: Path, folder: Path, digest: str, *, activate: bool = True) -> Path:
+def publish(
+    root: Path,
+    folder: Path,
+    digest: str,
+    *,
+    activate: bool = True,
+    replaces: str | None = None,
+) -> Path:
     """Move a finished, synced folder of a workspace to its version, then point `LATEST` at it.
 
     Args:
@@ -123,14 +130,22 @@ def publish(root: Path, folder: Path, digest: str, *, activate: bool = True) -> 
         digest: Its digest, hexadecimal; the version's name begins with the moment and ends with
             the digest's first 12 digits.
         activate: Whether `LATEST` is to name it.
+        replaces: The version that `LATEST` must name until then; None for any.
 
     Returns:
         The version's folder. Its name sorts after every other version of the root.
 
     Raises:
-        OverloadedError: If other builds hold the root's lock for a minute.
+        OverloadedError: If other builds hold the root's lock for a minute, or `LATEST` has come to
+            name another version.
+        NotFoundError, BadArtifactError: If `LATEST` must name a version, and names none.
     """
     with locked(root):
+        if replaces is not None and (active := latest(root).name) != replaces:
+            raise OverloadedError(
+                f"{root / LATEST} names {active} and no longer {replaces}: somebody else has "
+                "published or activated meanwhile; run this again"
+            )
         place = root / f"{_next_moment(root):{_MOMENT}}-{digest[:12]}"
         folder.rename(place)
         _sync(root)  # before LATEST can name it

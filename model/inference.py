@@ -22,10 +22,10 @@ from model.device import resolve_device
 from model.errors import BadArtifactError, NotFoundError
 from model.evaluation.protocol import Users
 from model.files import MANIFEST
-from model.networks.autoencoder import module_key
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks
 from model.scoring import exact_scores
+from model.weight_names import item_table_name
 
 if TYPE_CHECKING:
     from model.gur_cache import GurCache
@@ -254,14 +254,6 @@ class BundleScorer:
         unknown = [basis is Basis.POPULARITY for basis in preferred.bases]
         scores[unknown] = tables.popularity
         return scores
-
-
-def item_table_name(domain: str) -> str:
-    """Name the weight by which a domain's items are read.
-
-    Where they are scored by the same vectors, a bundle keeps it as the domain's `item_table`.
-    """
-    return f"recommenders.{module_key(domain)}.embedding.items.weight"
 
 
 def show_gurs(there: Tensor, *, steps: int) -> Tensor:

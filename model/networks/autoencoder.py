@@ -13,14 +13,10 @@ from torch import Tensor, nn
 
 from model.networks.blocks import Decoder, Dropout, Encoder, Stack
 from model.networks.settings import NetworkSettings
+from model.weight_names import module_key
 
 SPREAD = 0.02
 """Standard deviation that embeddings and tokens start with."""
-
-
-def module_key(domain: str) -> str:
-    """Spell a domain's name so that it cannot collide with an attribute of a module."""
-    return f"of_{domain}"
 
 
 class DomainEmbedding(nn.Module):

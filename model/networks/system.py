@@ -10,11 +10,11 @@ from model.networks.autoencoder import (
     DomainEmbedding,
     GurEncoder,
     Reconstructor,
-    module_key,
 )
 from model.networks.critic import Critic
 from model.networks.recommender import Recommender
 from model.networks.settings import NetworkSettings
+from model.weight_names import module_key
 
 
 class ServingNetworks(nn.Module):

@@ -15,9 +15,10 @@ from model.data.dataset import Dataset
 from model.data.training_data import TrainingData, TrainingDomain
 from model.data.vocabulary import Rows
 from model.files import publishing
-from model.inference import Inference, item_table_name
+from model.inference import Inference
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks
+from model.weight_names import item_table_name
 
 QUERIES = 2_000
 """Users of a domain whose preference vectors a bundle holds, at most."""

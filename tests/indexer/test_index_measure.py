@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from indexer import recall as recall_module
-from indexer.build import _try_out
 from indexer.engine import Engine
 from indexer.measure import MeasureSettings, measure
 from indexer.recall import exact_top, recall
@@ -15,6 +14,7 @@ from indexer.release import Release
 from indexer.sample import preference_like, sample_of
 from indexer.search import Query
 from indexer.spec import IndexSettings
+from indexer.trial import try_out
 from model.bundle import Bundle, DomainTables, Floats
 from model.data.vocabulary import Rows
 from model.errors import BadArtifactError
@@ -112,4 +112,4 @@ def test_an_index_that_does_not_find_what_exact_search_finds_is_not_published(
         BadArtifactError,
         match=r"the flat index of films found \d\d\.\d\d% of what exact search finds, wanted are",
     ):
-        _try_out(replace(release, indexes={"films": broken}), samples, IndexSettings(), silent)
+        try_out(replace(release, indexes={"films": broken}), samples, IndexSettings(), silent)

@@ -116,6 +116,7 @@ def test_build_info_and_measure_tell_programs_the_same(
     assert info["versions"] == versions(root)
     assert info["domains"]["books"] == {
         "items": 70,
+        "cold_items": 0,
         "width": 8,
         "kind": "flat",
         "candidate_sets": {},

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from model.bundle import Bundle, DomainTables, Floats, write_bundle
 from model.data.vocabulary import Rows, StringTable, Vocabulary
 from model.errors import BadArtifactError, NotFoundError, UnavailableDeviceError
-from model.inference import Basis, BundleScorer, Encoded, Inference, item_table_name, show_gurs
+from model.inference import Basis, BundleScorer, Encoded, Inference, show_gurs
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks, initialise
+from model.weight_names import item_table_name
 
 ITEMS = {"books": 9, "films": 14}
 SIZE = NetworkSettings(

@@ -12,9 +12,9 @@ from indexer.spec import IndexSettings
 from model.bundle import Bundle, DomainTables, write_bundle
 from model.console import progress
 from model.data.vocabulary import StringTable, Vocabulary
-from model.inference import item_table_name
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks, initialise
+from model.weight_names import item_table_name
 from server.messages import Choice, Filter, RecommendQuestion
 from tests.server.item_attributes import VALUES, write_table
 

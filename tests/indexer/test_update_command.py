@@ -1,0 +1,201 @@
+"""The command `recguru indexer update`, and updates that die."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexer.publish import latest, versions
+from indexer.release import Release
+from indexer.spec import IndexSettings
+from indexer.update import update
+from model.bundle import Bundle
+from model.errors import BadDataError, NotFoundError, OverloadedError
+from tests.commands import Command
+from tests.indexer.index_making import built_in, silent
+from tests.indexer.test_publish import Builder, leftovers
+from tests.indexer.update_making import items, listed, paired, updated
+
+KILLS = 12
+_UPDATER = """
+import os, sys
+from pathlib import Path
+from tests.indexer.update_making import updated
+
+root, version, added = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+for line in sys.stdin:
+    process = os.fork()
+    if process == 0:
+        try:
+            while True:
+                updated(root, {"books": {"add": added}}, version=version)
+        finally:
+            os._exit(1)
+    print(process, flush=True)
+    print(os.waitpid(process, 0)[1], flush=True)
+"""
+
+
+@pytest.fixture
+def root(bundle: Bundle, tmp_path: Path) -> Path:
+    """Publish a release."""
+    built_in(tmp_path / "releases", bundle)
+    return tmp_path / "releases"
+
+
+@contextmanager
+def updater(root: Path, added: Path) -> Iterator[Builder]:
+    """Give what updates the latest version without end; its processes are gone afterwards."""
+    command = [sys.executable, "-c", _UPDATER, str(root), latest(root).name, str(added)]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        start_new_session=True,
+    ) as process:
+        try:
+            yield Builder(process)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_an_update_killed_at_any_moment_leaves_the_old_release_or_the_new(
+    root: Path, tmp_path: Path
+) -> None:
+    first = latest(root)
+    added = items(tmp_path / "add", {"item_id": "new", "like": ["books-00001"]})
+    began = time.perf_counter()
+    before = updated(root, {"books": {"add": added}}, version=first.name, activate=False).folder
+    lasts_s = time.perf_counter() - began
+    moments = np.random.default_rng(1).permutation(np.linspace(0, 2 * lasts_s, KILLS))
+    half_done = 0
+
+    with updater(root, added) as updates:
+        for moment in moments.tolist():
+            process = updates.start()
+            time.sleep(moment)
+            updates.kill(process)
+            folder = latest(root)
+            assert folder == first or folder.name > before.name
+            assert len(Release.read(folder).indexes["books"]) == (70 if folder == first else 71)
+            half_done += bool(leftovers(root))
+
+    assert half_done > KILLS / 4, "most kills should have hit an update at work"
+    updated(root, {"books": {"add": added}}, version=first.name)
+    assert leftovers(root) == []
+    for name in versions(root):
+        Release.read(root / name)
+
+
+def test_what_somebody_else_activates_meanwhile_is_not_undone(root: Path, tmp_path: Path) -> None:
+    first = Release.read(latest(root))
+    gone = listed(tmp_path / "gone", ["films-00001"])
+
+    def meanwhile(steps: int = 1, *, note: str = "") -> None:
+        silent(steps, note=note)
+        if note == "films tried":
+            built_in(root, first.bundle)
+
+    with pytest.raises(OverloadedError, match=r"LATEST names .* and no longer .*; run this again"):
+        update(
+            first,
+            root,
+            {"films": {"remove": gone}},
+            settings=IndexSettings(device="cpu"),
+            advance=meanwhile,
+            replaces=first.version,
+        )
+
+    assert versions(root) == [first.version, latest(root).name]
+    assert Release.read(latest(root)).bundle.digest == first.bundle.digest
+    assert leftovers(root) == []
+
+
+def test_people_and_programs_are_told_what_an_update_did(
+    root: Path, tmp_path: Path, recguru: Command
+) -> None:
+    first = latest(root)
+    added = items(
+        tmp_path / "add",
+        {"item_id": "new", "like": ["books-00001", "nobody"]},
+        {"item_id": "own", "vector": [1] * 8},
+    )
+    gone = listed(tmp_path / "gone", ["films-00001", "films-00002", "films-00003"])
+    names = paired(tmp_path / "names", {"books-00009": "nine"})
+    update = ["indexer", "update", "--releases", root, "--device", "cpu"]
+    options = ["--add", f"books={added}", "--remove", f"films={gone}", "--rename", f"books={names}"]
+
+    told = recguru(*update, *options)
+    assert told.code == 0
+    lines = told.output.splitlines()
+    assert lines[0].startswith(f"release {latest(root)} from {first.name} in ")
+    assert lines[1:] == [
+        "  books: 72 items, index flat; 2 added, 0 removed, 1 renamed; 1 cold",
+        "  films: 1,497 items, index flat; 0 added, 3 removed, 0 renamed; 0 cold",
+    ]
+    assert (
+        "warning: books: 1 of the ids that items are said to be like are not known there and do "
+        "not count\n"
+    ) in told.errors
+
+    second = latest(root)
+    plain = recguru(*update, "--version", first.name, *options, "--no-activate", "--json")
+    figures = json.loads(plain.output)
+    assert latest(root) == second
+    assert figures["base"] == first.name
+    assert figures["release"] == versions(root)[-1]
+    assert figures["bundle"] == Release.read(root / figures["release"]).bundle.digest
+    assert figures["domains"]["films"] == {
+        "kind": "flat",
+        "items": 1497,
+        "added": 0,
+        "removed": 3,
+        "renamed": 0,
+        "cold": 0,
+        "unknown_like": 0,
+    }
+
+
+def test_what_cannot_be_done_is_told_in_a_line_and_publishes_nothing(
+    root: Path, tmp_path: Path, recguru: Command
+) -> None:
+    before = sorted(root.iterdir())
+    update = ["indexer", "update", "--releases", root, "--device", "cpu"]
+    bad = listed(tmp_path / "bad", ["films-00001", "nobody"])
+    told = recguru(*update, "--remove", f"films={bad}")
+    assert told.code == 1
+    assert told.errors.splitlines()[-1] == (
+        f"error: remove file {bad}: line 2: item 'nobody' is not in films"
+    )
+
+    for options, message in (
+        ((), "give at least one of --add, --remove, --rename, --popularity"),
+        (("--add", "films"), "--add 'films' is not DOMAIN=FILE"),
+        (("--add", "a=b", "--add", "a=c"), "--add: the name 'a' stands twice"),
+    ):
+        told = recguru(*update, *options)
+        assert told.code == 2
+        assert message in told.errors
+    assert sorted(root.iterdir()) == before
+
+
+def test_a_domain_that_is_not_there_and_files_that_say_nothing_are_refused(
+    root: Path, tmp_path: Path
+) -> None:
+    empty = listed(tmp_path / "empty", [])
+    with pytest.raises(NotFoundError, match="changes of 'songs': the release has books, films"):
+        updated(root, {"songs": {"remove": empty}})
+    with pytest.raises(BadDataError, match="nothing is to change: no file names an item"):
+        updated(root, {"films": {"remove": empty}, "books": {"rename": empty}})
+    assert len(versions(root)) == 1
