@@ -1,6 +1,7 @@
 """Joint fine-tuning learns next items, cold starts and one space, from nothing it may not see."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from model.training.context import Context
 from model.training.joint import JointFineTuning
 from model.training.settings import FineTuningSettings
 from model.training.start import NORM
+from tests.model.training.context_making import QUICK, chained_dataset, context_of
 
 ALL_TERMS = FineTuningSettings(
     joint=True,
@@ -31,62 +33,85 @@ ALL_TERMS = FineTuningSettings(
 )
 
 
-@pytest.fixture(params=["inner", "cosine"])
-def joint(context: Context, request: pytest.FixtureRequest) -> Context:
-    """Give fresh networks with either way of scoring, and all terms of the joint loss."""
-    changes = {"scoring": request.param, "encoder_dropout": 0.0}
-    if request.param == "cosine":
-        changes["recent_decay"] = 0.5
-    size = NetworkSettings.model_validate(context.settings.network.model_dump() | changes)
-    settings = context.settings.model_copy(
-        update={"network": size, "fine_tuning": ALL_TERMS, "dense_items": 40}
+SCORINGS: Mapping[str, Mapping[str, object]] = {
+    "inner": {"scoring": "inner"},
+    "cosine": {"scoring": "cosine", "recent_decay": 0.5},
+}
+"""Changes of the network's settings."""
+
+
+def joint_context(changes: Mapping[str, object]) -> Context:
+    """Draw fresh networks; all terms of the joint loss."""
+    size = {**QUICK.network.model_dump(), "encoder_dropout": 0.0, **changes}
+    settings = QUICK.model_copy(
+        update={
+            "network": NetworkSettings.model_validate(size),
+            "fine_tuning": ALL_TERMS,
+            "dense_items": 40,
+        }
     )
-    items = {domain.name: domain.items for domain in context.data.domains}
-    networks = TrainingNetworks(items, size)
-    initialise(networks, torch.Generator().manual_seed(1))
-    return dataclasses.replace(context, networks=networks, settings=settings)
+    return context_of(chained_dataset(), settings)
 
 
-def test_it_learns_both_rings_and_keeps_the_best_weights(joint: Context) -> None:
-    phase = JointFineTuning(joint, 2)
+@pytest.fixture(params=[*SCORINGS])
+def joint(request: pytest.FixtureRequest) -> Context:
+    """Give fresh networks with either way of scoring."""
+    return joint_context(SCORINGS[request.param])
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """A joint fine-tuning at its end."""
+
+    context: Context
+    phase: JointFineTuning
+    readings: Sequence[Mapping[str, torch.Tensor]]
+    """Of every step."""
+    rank_before: float
+    """Median rank of shared users' other GUR before the first step."""
+
+
+@pytest.fixture(scope="module", params=[*SCORINGS])
+def learned(request: pytest.FixtureRequest) -> Learned:
+    """Train with either way of scoring; the networks are only to be read."""
+    context = joint_context(SCORINGS[request.param])
+    phase = JointFineTuning(context, 2)
     phase.begin()
+    before = median_rank(context)
     readings = [phase.step(step) for step in range(phase.steps)]
+    context.networks.eval()
+    return Learned(context, phase, readings, before)
+
+
+def median_rank(context: Context) -> float:
+    context.networks.eval()
+    shared = context.data.shared
+    with torch.no_grad():
+        gurs = [
+            context.gurs(domain, shared[:, place])
+            for place, domain in enumerate(context.data.domains)
+        ]
+    return float(rank_of_partner(gurs[0], gurs[1]).float().median())
+
+
+def test_it_learns_both_rings_and_keeps_the_best_weights(learned: Learned) -> None:
+    readings = learned.readings
     for name, left in (("loss/north", 0.7), ("loss/south", 0.7), ("cold/north", 0.95)):
         first, last = (
             np.mean([float(each[name].detach()) for each in part])
             for part in (readings[:5], readings[-5:])
         )
         assert last < left * first, name
-    assert phase.selection is not None
-    assert phase.selection.look()["validation_ndcg@10"] > 0.8
+    assert learned.phase.selection is not None
+    assert learned.phase.selection.look()["validation_ndcg@10"] > 0.8
 
 
-def test_shared_users_find_their_other_gur(joint: Context) -> None:
-    phase = JointFineTuning(joint, 2)
-    phase.begin()
-    shared = joint.data.shared
-
-    def median_rank() -> float:
-        joint.networks.eval()
-        with torch.no_grad():
-            gurs = [
-                joint.gurs(domain, shared[:, place])
-                for place, domain in enumerate(joint.data.domains)
-            ]
-        return float(rank_of_partner(gurs[0], gurs[1]).float().median())
-
-    before = median_rank()
-    for step in range(phase.steps):
-        phase.step(step)
-    assert median_rank() <= 2 < before
+def test_shared_users_find_their_other_gur(learned: Learned) -> None:
+    assert median_rank(learned.context) <= 2 < learned.rank_before
 
 
-def test_a_user_who_is_new_to_a_domain_is_answered_from_the_other(joint: Context) -> None:
-    phase = JointFineTuning(joint, 2)
-    phase.begin()
-    for step in range(phase.steps):
-        phase.step(step)
-    joint.networks.eval()
+def test_a_user_who_is_new_to_a_domain_is_answered_from_the_other(learned: Learned) -> None:
+    joint = learned.context
     names = [domain.name for domain in joint.data.domains]
     inference = Inference(
         joint.networks.serving, names, joint.settings.network, torch.device("cpu")
@@ -122,7 +147,12 @@ def test_training_does_not_know_that_untied_users_are_shared(
 def test_the_adversarial_term_brings_the_domains_nearer(joint: Context) -> None:
     def apart_after(weight: float) -> float:
         changed = ALL_TERMS.model_copy(
-            update={"adversarial_weight": weight, "cold_weight": 0.0, "shared_weight": 0.0}
+            update={
+                "adversarial_weight": weight,
+                "cold_weight": 0.0,
+                "shared_weight": 0.0,
+                "epochs": 15,
+            }
         )
         networks = TrainingNetworks({"north": 30, "south": 50}, joint.settings.network)
         initialise(networks, torch.Generator().manual_seed(1))

@@ -13,6 +13,7 @@ from model.bundle import Bundle
 from model.inference import BundleScorer
 from model.training.loop import train
 from model.training.settings import TrainSettings
+from tests.commands import Command
 
 ROOT = Path(__file__).parents[3]
 WAIT_S = 120
@@ -36,7 +37,7 @@ least_steps = 0
 """
 
 
-def recguru(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def trained(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "recguru_cli", "train", *map(str, arguments)],
         cwd=ROOT,
@@ -54,7 +55,7 @@ def test_a_training_prints_its_figures_and_leaves_a_bundle(
     config = tmp_path / "recguru.toml"
     config.write_text(CONFIG)
     run = tmp_path / "run"
-    done = recguru("--data", tiny_dataset, "--out", run, "--config", config, "--seed", 3, "--json")
+    done = trained("--data", tiny_dataset, "--out", run, "--config", config, "--seed", 3, "--json")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     bundle = Bundle.read(run / "bundle")
@@ -75,7 +76,7 @@ def test_the_papers_preset_fine_tunes_each_domain_by_itself(
     config = tmp_path / "recguru.toml"
     config.write_text(CONFIG)
     arguments = ["--data", tiny_dataset, "--out", tmp_path / "run", "--config", config]
-    done = recguru(*arguments, "--preset", "paper", "--json")
+    done = trained(*arguments, "--preset", "paper", "--json")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     phases = ["pre-training", "adversarial", "fine-tuning/books", "fine-tuning/films"]
@@ -85,15 +86,17 @@ def test_the_papers_preset_fine_tunes_each_domain_by_itself(
     assert settings["network"]["width"] == 8  # the file goes on top of the preset
 
 
-def test_an_unknown_preset_is_wrong_usage(tiny_dataset: Path, tmp_path: Path) -> None:
-    done = recguru("--data", tiny_dataset, "--out", tmp_path / "run", "--preset", "best")
-    assert done.returncode == 2
-    assert "there are recguru, paper" in done.stderr
+def test_an_unknown_preset_is_wrong_usage(
+    tiny_dataset: Path, tmp_path: Path, recguru: Command
+) -> None:
+    done = recguru("train", "--data", tiny_dataset, "--out", tmp_path / "run", "--preset", "best")
+    assert done.code == 2
+    assert "there are recguru, paper" in done.errors
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "environment", "message"),
+    "wrong",
     [
         (
             ["--data", "nowhere"],
@@ -121,30 +124,35 @@ def test_an_unknown_preset_is_wrong_usage(tiny_dataset: Path, tmp_path: Path) ->
 def test_wrong_input_is_one_line_and_leaves_nothing(
     tiny_dataset: Path,
     tmp_path: Path,
-    arguments: list[str],
-    environment: dict[str, str],
-    message: str,
+    wrong: tuple[list[str], dict[str, str], str],
+    recguru: Command,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    arguments, environment, message = wrong
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     given = [str(tiny_dataset) if each == "DATASET" else each for each in arguments]
-    done = recguru(*given, "--out", tmp_path / "run", **environment)
-    assert done.returncode == 1
-    assert done.stderr.startswith(message)
-    assert done.stderr.count("\n") == 1
+    done = recguru("train", *given, "--out", tmp_path / "run")
+    assert done.code == 1
+    assert done.errors.startswith(message)
+    assert done.errors.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
-def test_a_gpu_that_is_not_there_is_said(tiny_dataset: Path, tmp_path: Path) -> None:
+def test_a_gpu_that_is_not_there_is_said(
+    tiny_dataset: Path, tmp_path: Path, recguru: Command
+) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    done = recguru("--data", tiny_dataset, "--out", tmp_path / "run", "--device", "cuda")
-    assert done.returncode == 1
-    assert done.stderr == (
+    done = recguru("train", "--data", tiny_dataset, "--out", tmp_path / "run", "--device", "cuda")
+    assert done.code == 1
+    assert done.errors == (
         "error: device cuda was asked for, but torch sees no GPU; use --device cpu or auto\n"
     )
 
 
 def test_a_missing_flag_is_wrong_usage() -> None:
-    done = recguru("--out", "run")
+    done = trained("--out", "run")
     assert done.returncode == 2
     assert "Missing option '--data'" in done.stderr
 
@@ -155,6 +163,6 @@ def test_the_three_phases_train_on_a_gpu(
 ) -> None:
     if not torch.cuda.is_available():
         pytest.skip("torch sees no GPU")
-    trained = train(tiny_dataset, tmp_path / "run", quick, device="cuda")
-    scores = BundleScorer(Bundle.read(trained.bundle)).scores("films", [{}])
+    end = train(tiny_dataset, tmp_path / "run", quick, device="cuda")
+    scores = BundleScorer(Bundle.read(end.bundle)).scores("films", [{}])
     assert scores.shape == (1, 301)
