@@ -31,6 +31,7 @@ from indexer.spec import (
     HalfSpec,
     HnswSpec,
     IndexSpec,
+    IvfByteSpec,
     IvfPqSpec,
     IvfSpec,
 )
@@ -96,6 +97,7 @@ def spec_of(kind: str, items: int) -> IndexSpec:
         ByteSpec(),
         HnswSpec(effort=96),
         IvfSpec(lists=lists, probes=32),
+        IvfByteSpec(lists=lists, probes=32),
         IvfPqSpec(lists=lists, probes=32),
     )
     return next(spec for spec in specs if spec.kind == kind)

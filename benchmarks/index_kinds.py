@@ -35,7 +35,7 @@ from indexer.faiss_api import ALL_THREADS
 from indexer.recall import exact_top, share_found
 from indexer.sample import Sample, sample_of
 from indexer.search import DomainIndex
-from indexer.spec import KINDS, HnswOptions, HnswSpec, IndexSettings
+from indexer.spec import KINDS, HnswOptions, IndexSettings
 from indexer.sweep import Asked, file_bytes, sweep
 from indexer.timing import latency
 from model.bundle import Bundle, DomainTables, Floats
@@ -200,7 +200,7 @@ Ask = Callable[[Floats, int], Any]
 
 def _other(tables: DomainTables, library: str, asked: Asked) -> Line:
     make = {"usearch": _usearch, "voyager": _voyager}[library]
-    vectors = levelled(HnswSpec(), tables.item_table[1:])
+    vectors = levelled(tables.item_table[1:])
     begun = time.perf_counter()
     asking, size = make(vectors)
     taken = time.perf_counter() - begun

@@ -1,10 +1,11 @@
 """From item vectors to an index: one builder a kind, and what an index of each kind must look like.
 
 Lists and links are made for vectors that are near one another, while what is asked for is the
-largest inner product. So an index of these kinds gets one column more, which makes all vectors
-equally long; a query has 0 there, so that no score changes, but the largest inner product is now
-the nearest direction (Bachrach et al., RecSys 2014). Approximate indexes hold all vectors scaled by
-one power of two, which changes no order and keeps them in the range of float16.
+largest inner product. So these are made with one column more, which makes all vectors equally
+long; a query has 0 there, so that no score changes, but the largest inner product is now the
+nearest direction (Bachrach et al., RecSys 2014). Lists of numbers or bytes do without the column
+once it is known which list a vector belongs to. Approximate indexes hold all vectors scaled by one
+power of two, which changes no order and keeps them in the range of float16.
 
 Shapes: V items, D width, C columns of an index.
 """
@@ -14,8 +15,9 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from indexer import faiss_api
+from indexer import faiss_api, faiss_build
 from indexer.faiss_api import FaissIndex
 from indexer.spec import (
     ByteSpec,
@@ -23,8 +25,10 @@ from indexer.spec import (
     HalfSpec,
     HnswSpec,
     IndexSpec,
+    IvfByteSpec,
     IvfPqSpec,
     IvfSpec,
+    ListedSpec,
 )
 from model.bundle import Floats
 from model.errors import BadArtifactError
@@ -43,7 +47,7 @@ def build_index(spec: IndexSpec, vectors: Floats) -> FaissIndex:
 def columns_of(spec: IndexSpec, width: int) -> int:
     """Return C, the columns of an index of vectors of D numbers."""
     match spec:
-        case HnswSpec() | IvfSpec():
+        case HnswSpec():
             return width + 1
         case IvfPqSpec(group=group):  # the column more has codes of its own
             return -(-width // group) * group + group
@@ -52,20 +56,20 @@ def columns_of(spec: IndexSpec, width: int) -> int:
 
 
 def _build_flat(_: FlatSpec, vectors: Floats) -> FaissIndex:
-    return faiss_api.flat_index(vectors)
+    return faiss_build.flat_index(vectors)
 
 
 def _build_half(_: HalfSpec, vectors: Floats) -> FaissIndex:
-    return faiss_api.scalar_index(_scaled(vectors), half=True)
+    return faiss_build.scalar_index(_scaled(vectors), half=True)
 
 
 def _build_bytes(_: ByteSpec, vectors: Floats) -> FaissIndex:
-    return faiss_api.scalar_index(_scaled(vectors), half=False)
+    return faiss_build.scalar_index(_scaled(vectors), half=False)
 
 
 def _build_hnsw(spec: HnswSpec, vectors: Floats) -> FaissIndex:
-    return faiss_api.hnsw_index(
-        levelled(spec, vectors),
+    return faiss_build.hnsw_index(
+        levelled(vectors),
         links=spec.links,
         effort=spec.build_effort,
         threads=spec.build_threads,
@@ -73,14 +77,23 @@ def _build_hnsw(spec: HnswSpec, vectors: Floats) -> FaissIndex:
 
 
 def _build_ivf(spec: IvfSpec, vectors: Floats) -> FaissIndex:
-    return faiss_api.ivf_index(levelled(spec, vectors), lists=spec.lists)
+    return faiss_build.ivf_index(*_parted(vectors, spec.lists))
+
+
+def _build_ivf_bytes(spec: IvfByteSpec, vectors: Floats) -> FaissIndex:
+    return faiss_build.ivf_scalar_index(*_parted(vectors, spec.lists))
 
 
 def _build_ivf_pq(spec: IvfPqSpec, vectors: Floats) -> FaissIndex:
-    columns = columns_of(spec, vectors.shape[1])
-    return faiss_api.ivf_pq_index(
-        levelled(spec, vectors), lists=spec.lists, codes=columns // spec.group
-    )
+    longer = levelled(vectors, spec.group)
+    return faiss_build.ivf_pq_index(longer, lists=spec.lists, codes=longer.shape[1] // spec.group)
+
+
+def _parted(vectors: Floats, lists: int) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Scale, and find centres (L, D) and lists (V,), for which alone the column more is needed."""
+    longer, width = levelled(vectors), vectors.shape[1]
+    centres, places = faiss_build.part(longer, lists=lists)
+    return longer[:, :width], centres[:, :width], places
 
 
 _BUILDERS: Mapping[type[IndexSpec], Callable[[Any, Floats], FaissIndex]] = MappingProxyType(
@@ -90,6 +103,7 @@ _BUILDERS: Mapping[type[IndexSpec], Callable[[Any, Floats], FaissIndex]] = Mappi
         ByteSpec: _build_bytes,
         HnswSpec: _build_hnsw,
         IvfSpec: _build_ivf,
+        IvfByteSpec: _build_ivf_bytes,
         IvfPqSpec: _build_ivf_pq,
     }
 )
@@ -102,18 +116,19 @@ def _scaled(vectors: Floats) -> Floats:
     return scaled
 
 
-def levelled(spec: IndexSpec, vectors: Floats) -> Floats:
-    """Scale, and add columns that make all vectors as long as the longest -> (V, C)."""
+def levelled(vectors: Floats, group: int = 1) -> Floats:
+    """Scale, and add columns that make all vectors as long as the longest -> (V, C).
+
+    The columns are filled up to a multiple of `group`; so many more follow, of which the first
+    makes the vectors longer.
+    """
     width = vectors.shape[1]
-    longer = np.zeros((len(vectors), columns_of(spec, width)), np.float32)
+    extra = -(-width // group) * group
+    longer = np.zeros((len(vectors), extra + group), np.float32)
     longer[:, :width] = _scaled(vectors)
     squares = np.vecdot(longer, longer)
-    longer[:, _extra_column(spec, width)] = np.sqrt(squares.max() - squares)
+    longer[:, extra] = np.sqrt(squares.max() - squares)
     return longer
-
-
-def _extra_column(spec: IndexSpec, width: int) -> int:
-    return columns_of(spec, width) - (spec.group if isinstance(spec, IvfPqSpec) else 1)
 
 
 def check_index(index: FaissIndex, spec: IndexSpec, shape: tuple[int, ...], name: str) -> None:
@@ -146,7 +161,7 @@ def check_index(index: FaissIndex, spec: IndexSpec, shape: tuple[int, ...], name
             raise BadArtifactError(
                 f"{name} is not built to its spec: {key} {found.get(key)}, not {wanted.get(key)}"
             )
-    if isinstance(spec, IvfSpec | IvfPqSpec):
+    if isinstance(spec, ListedSpec):
         positions = faiss_api.listed_positions(index)
         if not np.array_equal(np.sort(positions), np.arange(items)):
             raise BadArtifactError(f"{name} does not hold each of {items} vectors once")
@@ -168,18 +183,29 @@ def _structure(spec: IndexSpec, items: int, columns: int) -> dict[str, str | int
                 "linked": items,
                 **_named("stored", _coded("float16", items, columns)),
             }
-        case IvfSpec(lists=lists):
-            return _of_class("IndexIVFFlat", items, columns) | {
-                **_lists(lists, columns),
-                "kept as": "ArrayInvertedLists",
-                "kept together": 1,
-                "kept bytes": _NUMBER_BYTES * columns,
+        case listed:
+            return _structure_of_lists(listed, items, columns)
+
+
+def _structure_of_lists(spec: ListedSpec, items: int, columns: int) -> dict[str, str | int]:
+    kept: dict[str, str | int] = {"kept as": "ArrayInvertedLists", "kept together": 1}
+    match spec:
+        case IvfSpec():
+            name = "IndexIVFFlat"
+            kept |= {"kept bytes": _NUMBER_BYTES * columns}
+        case IvfByteSpec():
+            name = "IndexIVFScalarQuantizer"
+            kept |= {
+                "kept bytes": columns,
+                "numbers": "bytes",
+                "coded columns": columns,
+                "codes of": "residuals",
             }
-        case IvfPqSpec(lists=lists, group=group):
+        case IvfPqSpec(group=group):
+            name = "IndexIVFPQFastScan"
             codes = columns // group
             packed = codes + codes % 2  # fast scan reads codes in pairs
-            return _of_class("IndexIVFPQFastScan", items, columns) | {
-                **_lists(lists, columns),
+            kept = {
                 "kept as": "BlockInvertedLists",
                 "kept together": _BLOCK,
                 "kept bytes": _BLOCK * packed // 2,
@@ -189,6 +215,7 @@ def _structure(spec: IndexSpec, items: int, columns: int) -> dict[str, str | int
                 "codes of": "residuals",
                 "fast-scan block": _BLOCK,
             }
+    return _of_class(name, items, columns) | _lists(spec.lists, columns) | kept
 
 
 def _of_class(name: str, vectors: int, columns: int) -> dict[str, str | int]:

@@ -26,7 +26,7 @@ def build(  # noqa: PLR0913  # one parameter an option
     index: Annotated[
         str | None,
         typer.Option(
-            help="Kind of index: auto or one of flat, flat-f16, flat-int8, hnsw, ivf, ivf-pq."
+            help="Kind of index: auto, flat, flat-f16, flat-int8, hnsw, ivf, ivf-int8 or ivf-pq."
         ),
     ] = None,
     candidates: Annotated[

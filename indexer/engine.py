@@ -21,12 +21,12 @@ from indexer.faiss_api import FaissIndex, GpuCopy
 from indexer.products import rough_products
 from indexer.spec import (
     ApproximateSpec,
+    ByteSpec,
     DeviceChoice,
     FlatSpec,
+    HalfSpec,
     HnswSpec,
     IndexSpec,
-    IvfPqSpec,
-    IvfSpec,
     Kind,
 )
 from model.bundle import Floats
@@ -45,7 +45,15 @@ _MANY = 8
 """Queries from which a matrix product is quicker than FAISS, which takes one after the other."""
 
 BROAD: Mapping[Kind, float] = MappingProxyType(
-    {"flat": 0.75, "flat-f16": 0.2, "flat-int8": 0.2, "hnsw": 0.1, "ivf": 0.1, "ivf-pq": 0.1}
+    {
+        "flat": 0.75,
+        "flat-f16": 0.2,
+        "flat-int8": 0.2,
+        "hnsw": 0.1,
+        "ivf": 0.1,
+        "ivf-int8": 0.1,
+        "ivf-pq": 0.1,
+    }
 )
 """See `Selective.broad`; measured by `OMP_NUM_THREADS=1 python -m benchmarks.filters`.
 
@@ -187,10 +195,10 @@ class ApproximateEngine:
         match self._spec:
             case HnswSpec(effort=kept):
                 return {"effort": max(count, kept * effort)}
-            case IvfSpec(probes=probes, lists=lists) | IvfPqSpec(probes=probes, lists=lists):
-                return {"probes": min(lists, probes * effort)}
-            case _:
+            case HalfSpec() | ByteSpec():
                 return {}
+            case listed:
+                return {"probes": min(listed.lists, listed.probes * effort)}
 
     def products(self, vector: Floats, rows: Rows | None) -> Floats:
         """Multiply with numpy; see `Proposer.products`."""

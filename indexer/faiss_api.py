@@ -1,4 +1,4 @@
-"""The one door to FAISS: nothing else imports it. What it builds and checks is in `builders`.
+"""The door to FAISS, with `faiss_build` where indexes are made: nothing else imports it.
 
 FAISS positions count from 0; rows count from 1 and row 0 is padding, so position = row - 1. The
 id map is the vocabulary, outside FAISS. Shapes: B queries, V items, D width.
@@ -39,14 +39,7 @@ _faiss: Any = faiss  # its types know only a part of it
 FaissIndex = faiss.Index
 """An index of any kind; this project reads its `ntotal` (vectors in it) and `d` (their width)."""
 
-_SEED = 1234
-"""Of every k-means: two builds are the same."""
-_POINTS_PER_LIST = 40
-"""Vectors of a list that k-means looks at, about: more make little better, and take longer."""
-_POINTS_PER_CODE = 256
-_CODE_BITS = 4  # what fast scan reads
-_CODES = 1 << _CODE_BITS
-_HALF, _BYTE = faiss.ScalarQuantizer.QT_fp16, faiss.ScalarQuantizer.QT_8bit
+HALF, BYTE = faiss.ScalarQuantizer.QT_fp16, faiss.ScalarQuantizer.QT_8bit
 _FLAGS = faiss.IO_FLAG_MMAP_IFC | _faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
 """The table helps no inner product."""
 _TABLE_BYTES = 1 << 28
@@ -54,67 +47,6 @@ _TABLE_BYTES = 1 << 28
 _TOGETHER = 16
 """Queries searched at a time in lists: from 20 on FAISS chooses lists by a matrix product, which
 rounds otherwise than it does for one query."""
-
-
-def flat_index(vectors: Floats) -> FaissIndex:
-    """Make an exact inner-product index of vectors (V, D)."""
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(np.ascontiguousarray(vectors))
-    return index
-
-
-def scalar_index(vectors: Floats, *, half: bool) -> FaissIndex:
-    """Make an inner-product index of vectors (V, D) in float16, or else in bytes."""
-    stored = _HALF if half else _BYTE
-    index = faiss.IndexScalarQuantizer(vectors.shape[1], stored, faiss.METRIC_INNER_PRODUCT)
-    index.train(vectors)
-    index.add(vectors)
-    return index
-
-
-def hnsw_index(vectors: Floats, *, links: int, effort: int, threads: int) -> FaissIndex:
-    """Link vectors (V, D), kept in float16; see `indexer.spec.HnswSpec`."""
-    index: Any = _faiss.IndexHNSWSQ(vectors.shape[1], _HALF, links, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = effort
-    with using_threads(threads):
-        index.train(vectors)
-        index.add(vectors)
-    linked: FaissIndex = index
-    return linked
-
-
-def ivf_index(vectors: Floats, *, lists: int) -> FaissIndex:
-    """Part vectors (V, D) into lists, from 1 to V of them."""
-    width = vectors.shape[1]
-    coarse = faiss.IndexFlatIP(width)
-    index = faiss.IndexIVFFlat(coarse, width, lists, faiss.METRIC_INNER_PRODUCT)
-    _fill_lists(index, vectors)
-    return index
-
-
-def ivf_pq_index(vectors: Floats, *, lists: int, codes: int) -> FaissIndex:
-    """Part vectors (V, D) into lists, from 1 to V, as `codes` codes each; D is a multiple of it."""
-    width = vectors.shape[1]
-    coarse = faiss.IndexFlatIP(width)
-    index = faiss.IndexIVFPQFastScan(
-        coarse, width, lists, codes, _CODE_BITS, faiss.METRIC_INNER_PRODUCT
-    )
-    index.by_residual = True
-    index.pq.cp.seed = _SEED
-    index.pq.cp.min_points_per_centroid = 1
-    index.pq.cp.max_points_per_centroid = _POINTS_PER_CODE
-    _fill_lists(index, vectors)
-    return index
-
-
-def _fill_lists(index: Any, vectors: Floats) -> None:  # noqa: ANN401  # see _faiss
-    index.cp.seed = _SEED
-    index.cp.min_points_per_centroid = 1
-    index.cp.max_points_per_centroid = _POINTS_PER_LIST
-    with using_threads(ALL_THREADS):
-        # Codes cannot be learned from fewer vectors than there are codes.
-        index.train(np.resize(vectors, (max(len(vectors), _CODES), vectors.shape[1])))
-        index.add(vectors)
 
 
 def is_inner_product(index: FaissIndex) -> bool:
@@ -152,8 +84,8 @@ def structure_of(index: FaissIndex | None) -> dict[str, str | int]:
         "columns": inner.d,
         "trained": "yes" if inner.is_trained else "no",
     }
-    if isinstance(inner, _faiss.IndexScalarQuantizer):
-        numbers = {_HALF: "float16", _BYTE: "bytes"}.get(inner.sq.qtype, f"type {inner.sq.qtype}")
+    if isinstance(inner, _faiss.IndexScalarQuantizer | _faiss.IndexIVFScalarQuantizer):
+        numbers = {HALF: "float16", BYTE: "bytes"}.get(inner.sq.qtype, f"type {inner.sq.qtype}")
         about |= {"numbers": numbers, "coded columns": inner.sq.d}
     if isinstance(inner, _faiss.IndexHNSW):
         about |= {
@@ -164,12 +96,13 @@ def structure_of(index: FaissIndex | None) -> dict[str, str | int]:
         }
     if isinstance(inner, _faiss.IndexIVF):
         about |= _about_lists(inner)
+    if isinstance(inner, _faiss.IndexIVFScalarQuantizer | _faiss.IndexIVFPQFastScan):
+        about |= {"codes of": "residuals" if inner.by_residual else "vectors"}
     if isinstance(inner, _faiss.IndexIVFPQFastScan):
         about |= {
             "codes": inner.pq.M,
             "code bits": inner.pq.nbits,
             "coded columns": inner.pq.d,
-            "codes of": "residuals" if inner.by_residual else "vectors",
             "fast-scan block": inner.bbs,
         }
     return about

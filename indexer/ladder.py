@@ -5,7 +5,7 @@ settings name is not tuned.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from indexer.spec import (
     ApproximateKind,
@@ -14,6 +14,8 @@ from indexer.spec import (
     HalfSpec,
     HnswSpec,
     IndexSettings,
+    IvfByteSpec,
+    IvfCodesOptions,
     IvfPqSpec,
     IvfSpec,
 )
@@ -43,8 +45,16 @@ def ladder(kind: ApproximateKind, settings: IndexSettings, items: int) -> list[A
             lists = _lists(ivf.lists, items)
             probes = [ivf.probes] if ivf.probes else _probes(lists)
             return [IvfSpec(lists=lists, probes=each) for each in probes]
+        case "ivf-int8":
+            lists, steps = _together(settings.ivf_int8, items, _RERANKS)
+            return [IvfByteSpec(lists=lists, probes=each, rerank=rerank) for each, rerank in steps]
         case "ivf-pq":
-            return _ivf_pq(settings, items)
+            lists, steps = _together(settings.ivf_pq, items, [*_geometric(*_CODE_RERANKS)])
+            group = settings.ivf_pq.group
+            return [
+                IvfPqSpec(lists=lists, group=group, probes=each, rerank=rerank)
+                for each, rerank in steps
+            ]
 
 
 def _hnsw(settings: IndexSettings) -> list[ApproximateSpec]:
@@ -56,20 +66,16 @@ def _hnsw(settings: IndexSettings) -> list[ApproximateSpec]:
     return [structure.model_copy(update={"effort": each}) for each in efforts]
 
 
-def _ivf_pq(settings: IndexSettings, items: int) -> list[ApproximateSpec]:
-    """Let probes and re-ranking rise together: either alone reaches a limit."""
-    options = settings.ivf_pq
+def _together(
+    options: IvfCodesOptions, items: int, reranks: Sequence[float]
+) -> tuple[int, list[tuple[int, float]]]:
+    """Count lists; let probes and re-ranking rise together, since either alone reaches a limit."""
     lists = _lists(options.lists, items)
     probes = [options.probes] if options.probes else _probes(lists)
-    reranks = [options.rerank] if options.rerank else [*_geometric(*_CODE_RERANKS)]
+    reranks = [options.rerank] if options.rerank else reranks
     steps = max(len(probes), len(reranks))
-    return [
-        IvfPqSpec(
-            lists=lists,
-            group=options.group,
-            probes=probes[min(step, len(probes) - 1)],
-            rerank=reranks[min(step, len(reranks) - 1)],
-        )
+    return lists, [
+        (probes[min(step, len(probes) - 1)], reranks[min(step, len(reranks) - 1)])
         for step in range(steps)
     ]
 

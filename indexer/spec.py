@@ -77,6 +77,15 @@ class IvfSpec(Settings):
     """The lists hold the numbers of the table: only rounding is to be made good."""
 
 
+class IvfByteSpec(Settings):
+    """As `ivf`, but the lists hold a byte a number: how far it is from the list's centre."""
+
+    kind: Literal["ivf-int8"] = "ivf-int8"
+    lists: Lists
+    probes: Probes = 16
+    rerank: Rerank = 2
+
+
 class IvfPqSpec(Settings):
     """Codes of 4 bits for groups of numbers, in lists: the smallest, in need of most re-ranking."""
 
@@ -87,7 +96,10 @@ class IvfPqSpec(Settings):
     rerank: Rerank = 16
 
 
-ApproximateSpec = HalfSpec | ByteSpec | HnswSpec | IvfSpec | IvfPqSpec
+ListedSpec = IvfSpec | IvfByteSpec | IvfPqSpec
+"""The spec of an index that parts items into lists."""
+
+ApproximateSpec = HalfSpec | ByteSpec | HnswSpec | ListedSpec
 """The spec of an index whose answers are proposals."""
 
 IndexSpec = FlatSpec | ApproximateSpec
@@ -95,9 +107,9 @@ IndexSpec = FlatSpec | ApproximateSpec
 
 _READER: TypeAdapter[IndexSpec] = TypeAdapter(Annotated[IndexSpec, Field(discriminator="kind")])
 
-ApproximateKind = Literal["flat-f16", "flat-int8", "hnsw", "ivf", "ivf-pq"]
-Kind = Literal["flat", "flat-f16", "flat-int8", "hnsw", "ivf", "ivf-pq"]
-KINDS: tuple[Kind, ...] = ("flat", "flat-f16", "flat-int8", "hnsw", "ivf", "ivf-pq")
+ApproximateKind = Literal["flat-f16", "flat-int8", "hnsw", "ivf", "ivf-int8", "ivf-pq"]
+Kind = Literal["flat", "flat-f16", "flat-int8", "hnsw", "ivf", "ivf-int8", "ivf-pq"]
+KINDS: tuple[Kind, ...] = ("flat", "flat-f16", "flat-int8", "hnsw", "ivf", "ivf-int8", "ivf-pq")
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
@@ -129,12 +141,17 @@ class IvfOptions(Settings):
     """None: the fewest that reach the recall wanted."""
 
 
-class IvfPqOptions(IvfOptions):
+class IvfCodesOptions(IvfOptions):
+    """The table `[index.ivf_int8]`."""
+
+    rerank: Rerank | None = None
+    """None: the least that reaches the recall wanted; it rises with the probes."""
+
+
+class IvfPqOptions(IvfCodesOptions):
     """The table `[index.ivf_pq]`."""
 
     group: Group = 2
-    rerank: Rerank | None = None
-    """None: the least that reaches the recall wanted; it rises with the probes."""
 
 
 class IndexSettings(Settings):
@@ -164,9 +181,9 @@ class IndexSettings(Settings):
     """Queries a domain that an approximate index is tuned with, at most, and as many others that it
     is then judged by."""
 
-    auto_kinds: Annotated[tuple[ApproximateKind, ...], Field(min_length=1)] = ("ivf", "ivf-pq")
-    """Kinds that `auto` builds and compares where exact search is too slow. `hnsw` takes longest to
-    build by far: add it where that does not matter."""
+    auto_kinds: Annotated[tuple[ApproximateKind, ...], Field(min_length=1)] = ("ivf-int8",)
+    """Kinds that `auto` builds and compares where exact search is too slow: the quickest of all
+    that were measured, in little memory."""
 
     max_attribute_values: Annotated[int, Field(ge=1, le=1 << 16)] = 1000
     """Different values that the items of a domain may have of one attribute. Each is a bitmap of
@@ -177,6 +194,7 @@ class IndexSettings(Settings):
     flat_int8: StoredOptions = StoredOptions()
     hnsw: HnswOptions = HnswOptions()
     ivf: IvfOptions = IvfOptions()
+    ivf_int8: IvfCodesOptions = IvfCodesOptions()
     ivf_pq: IvfPqOptions = IvfPqOptions()
 
 

@@ -22,7 +22,7 @@ from indexer.moved_sets import moved_attributes, moved_sets
 from indexer.publish import publish, workspace
 from indexer.release import BUNDLE, INDEX, Release, add_index, finish_release
 from indexer.sample import sample_of
-from indexer.spec import IndexSettings, IndexSpec, IvfPqSpec, IvfSpec, read_spec
+from indexer.spec import IndexSettings, IndexSpec, ListedSpec, read_spec
 from indexer.trial import try_out
 from model.bundle import Bundle
 from model.console import Advance
@@ -194,7 +194,7 @@ def _add_index(folder: Path, release: Release, derived: DerivedDomain) -> None:
 
 def _fitting(spec: IndexSpec, items: int) -> IndexSpec:
     """Part items into no more lists than there are items."""
-    if not isinstance(spec, IvfSpec | IvfPqSpec):
+    if not isinstance(spec, ListedSpec):
         return spec
     lists = min(spec.lists, items)
     return spec.model_copy(update={"lists": lists, "probes": min(spec.probes, lists)})

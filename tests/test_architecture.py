@@ -52,7 +52,7 @@ HOMES = {
         "indexer/device.py",
         "server/run.py",  # it sets how many threads torch may use
     ),
-    "faiss": ("indexer/faiss_api.py",),
+    "faiss": ("indexer/faiss_api.py", "indexer/faiss_build.py"),
     "polars": ("model/data/",),
     "recguru": (  # the generated protobuf messages and stubs
         "server/wire.py",

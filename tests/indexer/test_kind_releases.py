@@ -23,6 +23,7 @@ from indexer.spec import (
     HnswSpec,
     IndexSettings,
     IndexSpec,
+    IvfByteSpec,
     IvfPqSpec,
     IvfSpec,
     read_spec,
@@ -41,7 +42,7 @@ from tests.indexer.index_making import (
     tables_of,
 )
 
-KINDS = ["flat", "flat-f16", "flat-int8", "hnsw", "ivf", "ivf-pq"]
+KINDS = ["flat", "flat-f16", "flat-int8", "hnsw", "ivf", "ivf-int8", "ivf-pq"]
 ITEMS = 2000
 
 SPECS: dict[str, IndexSpec] = {
@@ -50,6 +51,7 @@ SPECS: dict[str, IndexSpec] = {
     "flat-int8": ByteSpec(),
     "hnsw": HnswSpec(links=8),
     "ivf": IvfSpec(lists=20),
+    "ivf-int8": IvfByteSpec(lists=20),
     "ivf-pq": IvfPqSpec(lists=20, group=2),
 }
 VECTORS = clustered(ITEMS, WIDTH, np.random.default_rng(1))[1:]
@@ -128,6 +130,11 @@ def test_domains_of_very_few_items_get_any_kind(root: Path, tmp_path: Path, kind
         ("ivf", {"ivf": {"lists": 30, "probes": 29}}, {"lists": 30, "probes": 29}),
         ("ivf", {"ivf": {"lists": 10_000, "probes": 1999}}, {"lists": ITEMS, "probes": 1999}),
         ("flat-int8", {"flat_int8": {"rerank": 7}}, {"rerank": 7}),
+        (
+            "ivf-int8",
+            {"ivf_int8": {"lists": 9, "probes": 8, "rerank": 5}},
+            {"lists": 9, "probes": 8, "rerank": 5},
+        ),
         (
             "ivf-pq",
             {"ivf_pq": {"lists": 9, "group": 1, "probes": 9, "rerank": 40}},
@@ -216,6 +223,8 @@ def changed(spec: IndexSpec, **values: object) -> IndexSpec:
         (SPECS["hnsw"], SPECS["flat"], "is no index of kind flat"),
         (SPECS["hnsw"], SPECS["ivf"], "is no index of kind ivf"),
         (SPECS["ivf"], SPECS["ivf-pq"], "is no index of kind ivf-pq"),
+        (SPECS["ivf"], SPECS["ivf-int8"], "is no index of kind ivf-int8"),
+        (SPECS["ivf-int8"], changed(SPECS["ivf-int8"], lists=21), "centre vectors 20, not 21"),
         (SPECS["flat-f16"], SPECS["flat-int8"], "to its spec: numbers float16, not bytes"),
         (SPECS["hnsw"], changed(SPECS["hnsw"], links=9), "ground links 16, not 18"),
         (SPECS["ivf"], changed(SPECS["ivf"], lists=21), "centre vectors 20, not 21"),
@@ -250,9 +259,9 @@ def test_indexes_that_no_builder_makes_are_refused_by_name(tmp_path: Path) -> No
     any_faiss: Any = faiss  # its types know only a part of it
 
     def lists(metric: int, coarse: faiss.Index) -> faiss.Index:
-        index = faiss.IndexIVFFlat(coarse, wide, 20, metric)
-        index.train(padded)
-        index.add(padded)
+        index = faiss.IndexIVFFlat(coarse, WIDTH, 20, metric)
+        index.train(VECTORS)
+        index.add(VECTORS)
         return index
 
     far = any_faiss.IndexHNSWSQ(wide, faiss.ScalarQuantizer.QT_fp16, 8, other)
@@ -263,17 +272,30 @@ def test_indexes_that_no_builder_makes_are_refused_by_name(tmp_path: Path) -> No
     bytes_far.train(VECTORS)
     bytes_far.add(VECTORS)
     twice: Any = build_index(SPECS["ivf"], VECTORS)
-    twice.add_with_ids(padded[:1], np.zeros(1, np.int64))
+    twice.add_with_ids(VECTORS[:1], np.zeros(1, np.int64))
     twice.remove_ids(np.array([ITEMS - 1]))
-    graph = faiss.IndexHNSWFlat(wide, 8, inner)
+    graph = faiss.IndexHNSWFlat(WIDTH, 8, inner)
+
+    def coded(numbers: int, *, residuals: bool) -> faiss.Index:
+        index = faiss.IndexIVFScalarQuantizer(
+            faiss.IndexFlatIP(WIDTH), WIDTH, 20, numbers, inner, residuals
+        )
+        index.train(VECTORS)
+        index.add(VECTORS)
+        return index
+
+    halves = coded(faiss.ScalarQuantizer.QT_fp16, residuals=True)
+    vectors = coded(faiss.ScalarQuantizer.QT_8bit, residuals=False)
     for kind, index, said in (
         ("hnsw", far, "does not rank by inner product"),
         ("hnsw", exact, "is no index of kind hnsw"),
         ("flat-int8", bytes_far, "does not rank by inner product"),
-        ("ivf", lists(other, faiss.IndexFlatL2(wide)), "does not rank by inner product"),
+        ("ivf", lists(other, faiss.IndexFlatL2(WIDTH)), "does not rank by inner product"),
         ("ivf", lists(inner, graph), "not built to its spec: centre class IndexHNSWFlat"),
+        ("ivf-int8", halves, "kept bytes 16, not 8"),
+        ("ivf-int8", vectors, "codes of vectors, not residuals"),
         ("ivf", twice, "does not hold each of 2000 vectors once"),
-        ("ivf", build_index(SPECS["ivf"], VECTORS[1:]), "holds 1999 vectors of width 9"),
+        ("ivf", build_index(SPECS["ivf"], VECTORS[1:]), "holds 1999 vectors of width 8"),
     ):
         as_file(index, kind, path)
         with pytest.raises(BadArtifactError, match=said) as refused:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from indexer.builders import columns_of, levelled
+from indexer.builders import levelled
 from indexer.recall import exact_top, recall
 from indexer.sample import preference_like
 from indexer.search import DomainIndex, Found, Query
@@ -16,8 +16,10 @@ from indexer.spec import (
     HalfSpec,
     HnswSpec,
     IndexSpec,
+    IvfByteSpec,
     IvfPqSpec,
     IvfSpec,
+    ListedSpec,
 )
 from model.bundle import DomainTables, Floats
 from model.data.vocabulary import Rows
@@ -44,6 +46,7 @@ APPROXIMATE: dict[str, Callable[[int], ApproximateSpec]] = {
     "flat-int8": lambda _: ByteSpec(),
     "hnsw": lambda _: HnswSpec(links=16, effort=256),
     "ivf": lambda items: IvfSpec(lists=min(60, items), probes=30),
+    "ivf-int8": lambda items: IvfByteSpec(lists=min(60, items), probes=30, rerank=4),
     "ivf-pq": lambda items: IvfPqSpec(lists=min(60, items), group=1, probes=40, rerank=25),
 }
 KINDS: dict[str, MakeSpec] = {"flat": lambda _: FlatSpec(), **APPROXIMATE}
@@ -87,11 +90,12 @@ def test_every_kind_finds_enough_and_scores_it_exactly(
         assert_sound(surface, Query(vector, 10), answer)
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "ivf", "ivf-pq"])
+@pytest.mark.parametrize("kind", ["hnsw", "ivf", "ivf-int8", "ivf-pq"])
 def test_searching_harder_finds_more(kind: str, surface: DomainTables) -> None:
     lazy: dict[str, IndexSpec] = {
         "hnsw": HnswSpec(links=4, effort=1, rerank=1),
         "ivf": IvfSpec(lists=60, probes=1),
+        "ivf-int8": IvfByteSpec(lists=60, probes=1),
         "ivf-pq": IvfPqSpec(lists=60, probes=1, rerank=4),
     }
     vectors = preference_like(surface.item_table, 60, seed=5)
@@ -113,15 +117,15 @@ def test_the_largest_products_are_found_where_vectors_are_of_unlike_length(
         assert recall(index_of_kind(tables, APPROXIMATE[kind](ITEMS)), vectors, k=10) >= 0.95
 
 
-@pytest.mark.parametrize("spec", [HnswSpec(), IvfSpec(lists=1), IvfPqSpec(lists=1, group=4)])
-def test_near_means_a_large_product_once_vectors_are_levelled(spec: IndexSpec) -> None:
+@pytest.mark.parametrize(("group", "columns"), [(1, 7), (4, 12)])
+def test_near_means_a_large_product_once_vectors_are_levelled(group: int, columns: int) -> None:
     generator = np.random.default_rng(3)
     vectors = generator.standard_normal((50, 6)).astype(np.float32)
     vectors *= generator.uniform(1, 9, (50, 1)).astype(np.float32)
 
-    longer = levelled(spec, vectors)
+    longer = levelled(vectors, group)
 
-    assert longer.shape == (50, columns_of(spec, 6))
+    assert longer.shape == (50, columns)
     lengths = np.linalg.norm(longer, axis=1)
     np.testing.assert_allclose(lengths, lengths.max(), rtol=1e-6)
     query = np.zeros(longer.shape[1], np.float32)
@@ -185,7 +189,7 @@ def test_whatever_a_domain_holds_each_query_gets_all_it_can(kind: str, drawn: st
     for items in (1, 2, 3, 5, 17, 320):
         tables = tables_of("any", TABLES[drawn](items))
         spec = KINDS[kind](items)
-        if isinstance(spec, IvfSpec | IvfPqSpec):
+        if isinstance(spec, ListedSpec):
             spec = spec.model_copy(update={"probes": 1})
         index = index_of_kind(tables, spec)
         vectors = np.random.default_rng(4).standard_normal((3, 5)).astype(np.float32)

@@ -17,6 +17,7 @@ from indexer.spec import (
     HalfSpec,
     HnswSpec,
     IndexSpec,
+    IvfByteSpec,
     IvfPqSpec,
     IvfSpec,
 )
@@ -43,6 +44,7 @@ KINDS: dict[str, IndexSpec] = {
     "flat-int8": ByteSpec(),
     "hnsw": HnswSpec(links=16, effort=256),
     "ivf": IvfSpec(lists=60, probes=30),
+    "ivf-int8": IvfByteSpec(lists=60, probes=30, rerank=4),
     "ivf-pq": IvfPqSpec(lists=60, group=1, probes=40, rerank=25),
 }
 

@@ -337,7 +337,7 @@ def test_a_candidate_set_without_an_item_left_is_told_and_gone(
     assert [list(indexes[name].candidate_sets) for name in ("books", "films")] == [[], ["few"]]
 
 
-@pytest.mark.parametrize("kind", ["ivf", "ivf-pq"])
+@pytest.mark.parametrize("kind", ["ivf", "ivf-int8", "ivf-pq"])
 def test_lists_are_no_more_than_the_items_that_are_left(
     surface: Bundle, root: Path, tmp_path: Path, kind: str
 ) -> None:
