@@ -16,6 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from model.errors import BadSettingError
 from server.run import Server
+from tests.commands import Command
 from tests.server.running import WAIT_S, recommend, serving, settings_of
 
 REQUEST = recommend("films", {"films": ["f0001"]})
@@ -111,3 +112,22 @@ def test_without_the_extra_the_setting_says_what_to_install(
 
     assert str(refused.value).startswith("setting serve.traces: ")
     assert str(refused.value).endswith("; pip install 'recguru-service[otel]'")
+
+
+def test_check_wants_the_extra_and_sends_no_span(
+    releases: Path, collector: Collector, recguru: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RECGURU_SERVE_TRACES", "true")
+    checked = ["serve", "--releases", releases, "--device", "cpu", "--check"]
+
+    done = recguru(*checked)
+
+    assert done.code == 0, done.errors
+    assert "LATEST: " in done.output
+    assert not collector.spans
+    monkeypatch.delitem(sys.modules, "server.traces")
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    done = recguru(*checked)
+    assert done.code == 1
+    assert done.errors.startswith("error: setting serve.traces: ")
+    assert done.errors.count("\n") == 1
