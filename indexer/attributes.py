@@ -20,7 +20,7 @@ from indexer.candidates import NAME
 from model.bundle import DomainTables
 from model.data.vocabulary import PADDING, StringTable
 from model.errors import BadArtifactError, BadDataError
-from model.tensor_files import map_array
+from model.tensor_files import map_array, save_array
 
 MAX_VALUE_BYTES = 512
 """Bytes of UTF-8 in a value, as in an item id: longer text is a mistake, not a category."""
@@ -55,7 +55,7 @@ class Attribute:
 
     def write(self, stem: Path) -> None:
         """Write the attribute's files, whose names begin with `stem`."""
-        np.save(f"{stem}{_BITS}", self._bits)
+        save_array(Path(f"{stem}{_BITS}"), self._bits)
         StringTable.of(self.values).write(stem)
 
 

@@ -19,7 +19,7 @@ from indexer.trial import try_out
 from model.bundle import FORMAT, KIND, Bundle
 from model.console import Advance
 from model.errors import BadSettingError, NotFoundError
-from model.files import MANIFEST, publishing, read_manifest
+from model.files import MANIFEST, publishing, read_manifest, writing
 
 _SEED = 0
 
@@ -125,4 +125,5 @@ def _copy_bundle(bundle: Bundle, place: Path) -> None:
     for name in [*manifest["files"], MANIFEST]:
         target = place / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(bundle.folder / name, target)
+        with writing(target):
+            shutil.copyfile(bundle.folder / name, target)

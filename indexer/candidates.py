@@ -15,7 +15,7 @@ import numpy as np
 from indexer.bitmaps import Bitmap, RowSet, bytes_of, is_sound, smaller_of_both
 from model.bundle import DomainTables
 from model.errors import BadArtifactError, BadDataError
-from model.tensor_files import map_array
+from model.tensor_files import map_array, save_array
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a set may be called: it becomes a file's name and a word in a request."""
@@ -64,7 +64,7 @@ def write_sets(folder: Path, sets: Sequence[CandidateSet]) -> None:
             place = folder / domain
             place.mkdir(parents=True, exist_ok=True)
             stored = rows.packed if isinstance(rows, Bitmap) else rows
-            np.save(place / f"{candidate_set.name}.npy", stored)
+            save_array(place / f"{candidate_set.name}.npy", stored)
 
 
 def read_sets(folder: Path, items: int) -> dict[str, RowSet]:

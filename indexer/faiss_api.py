@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,16 +137,14 @@ def listed_positions(index: FaissIndex) -> NDArray[np.int64]:
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
-def write_index(index: FaissIndex, path: Path) -> None:
-    """Write an index to a file.
+def write_index(index: FaissIndex, file: IO[bytes]) -> None:
+    """Write an index into a file that is open.
 
     Raises:
-        RecGuruError: If the file cannot be written; FAISS's own reason is in the message.
+        OSError: If it cannot be written.
     """
-    try:
-        faiss.write_index(index, str(path))
-    except RuntimeError as error:
-        raise RecGuruError(f"{path} cannot be written: {_reason(error)}") from None
+    # FAISS's own writer only prints what fails as it closes its file, which then is cut short.
+    faiss.write_index(index, _faiss.PyCallbackIOWriter(file.write))
 
 
 def read_index(path: Path) -> FaissIndex:

@@ -13,6 +13,7 @@ from indexer.faiss_api import FaissIndex
 from indexer.spec import FlatSpec, IndexSpec
 from model.bundle import Floats
 from model.errors import BadArtifactError
+from model.files import writing
 
 _MARK = b"recguru index of %20d bytes ends"
 _MARK_BYTES = len(_MARK % 0)
@@ -23,11 +24,11 @@ def write_index(index: FaissIndex, spec: IndexSpec, path: Path) -> None:
     """Write an index that was built to a spec.
 
     Raises:
-        RecGuruError: If the file cannot be written.
+        RecGuruError: If the disk is full.
     """
-    faiss_api.write_index(index, path)
-    if not isinstance(spec, FlatSpec):
-        with path.open("ab") as file:
+    with writing(path), path.open("wb") as file:
+        faiss_api.write_index(index, file)
+        if not isinstance(spec, FlatSpec):
             file.write(_MARK % file.tell())
 
 

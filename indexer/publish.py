@@ -139,6 +139,7 @@ def publish(
         OverloadedError: If other builds hold the root's lock for a minute, or `LATEST` has come to
             name another version.
         NotFoundError, BadArtifactError: If `LATEST` must name a version, and names none.
+        RecGuruError: If the disk is full; the folder then is where it was.
     """
     with locked(root):
         if replaces is not None and (active := latest(root).name) != replaces:
@@ -148,9 +149,14 @@ def publish(
             )
         place = root / f"{_next_moment(root):{_MOMENT}}-{digest[:12]}"
         folder.rename(place)
-        _sync(root)  # before LATEST can name it
-        if activate:
-            write_bytes_atomically(root / LATEST, f"{place.name}\n".encode())
+        try:
+            _sync(root)  # before LATEST can name it
+            if activate:
+                write_bytes_atomically(root / LATEST, f"{place.name}\n".encode())
+        except BaseException:
+            if not _names(root, place):  # it does if syncing the pointer was all that failed
+                place.rename(folder)
+            raise
     return place
 
 
@@ -275,6 +281,14 @@ def _sweep(root: Path) -> None:
                 os.close(handle)
         elif path.name.startswith((f".{LATEST}.", f".{CANARY}.")):  # half a pointer: written locked
             path.unlink(missing_ok=True)
+
+
+def _names(root: Path, version: Path) -> bool:
+    """Say whether `LATEST` names a version."""
+    try:
+        return latest(root) == version
+    except (NotFoundError, BadArtifactError):
+        return False
 
 
 def _next_moment(root: Path) -> datetime:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from model.errors import BadArtifactError
-from model.files import canonical_json
+from model.files import canonical_json, writing
 from model.settings import Settings
 
 Rerank = Annotated[float, Field(ge=1, le=1000)]
@@ -200,7 +200,8 @@ class IndexSettings(Settings):
 
 def write_spec(spec: IndexSpec, path: Path) -> None:
     """Write a spec as JSON."""
-    path.write_bytes(canonical_json(spec.model_dump()))
+    with writing(path):
+        path.write_bytes(canonical_json(spec.model_dump()))
 
 
 def read_spec(path: Path) -> IndexSpec:

@@ -36,7 +36,7 @@ from model.derived import (
     write_derived,
 )
 from model.errors import BadDataError, NotFoundError
-from model.files import publishing
+from model.files import publishing, writing
 
 _SEED = 0
 
@@ -185,7 +185,8 @@ def _add_index(folder: Path, release: Release, derived: DerivedDomain) -> None:
         place = folder / INDEX
         place.mkdir(exist_ok=True)
         for file in (before, before.with_suffix(".json")):
-            shutil.copyfile(file, place / file.name)
+            with writing(place / file.name):
+                shutil.copyfile(file, place / file.name)
     else:
         fitting = _fitting(spec, len(tables.vocabulary))
         index = build_index(fitting, tables.item_table[1:])

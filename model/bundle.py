@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from model.data.vocabulary import Vocabulary
-from model.errors import BadArtifactError, NotFoundError
+from model.errors import BadArtifactError, NotFoundError, RecGuruError
 from model.files import MANIFEST, check_files, read_manifest, write_manifest
 from model.tensor_files import read_arrays
 
@@ -153,6 +154,7 @@ def write_bundle(
 
     Raises:
         BadArtifactError: If a table or weight is not finite.
+        RecGuruError: If the disk is full.
     """
     for domain in domains:
         place = folder / domain.name
@@ -175,7 +177,11 @@ def write_bundle(
 def _save(arrays: Mapping[str, NDArray[Any]], folder: Path, name: Path) -> None:
     _check_finite(arrays, name)
     # safetensors writes the memory as it lies, whatever the order of the axes.
-    save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, folder / name)
+    ordered = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+    try:
+        save_file(ordered, folder / name)
+    except SafetensorError as error:
+        raise RecGuruError(f"{folder / name} cannot be written: {error}") from None
 
 
 def _read_domain(place: Path, *, mapped: bool) -> DomainTables:

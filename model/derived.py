@@ -27,7 +27,7 @@ from model.bundle import Bundle, DomainTables, Floats, read_bundle_manifest, wri
 from model.data.batches import Places
 from model.data.vocabulary import Rows, StringTable, Vocabulary
 from model.errors import BadArtifactError
-from model.files import MANIFEST, canonical_json
+from model.files import MANIFEST, canonical_json, writing
 from model.weight_names import encoder_table_name, item_table_name
 
 _NEAREST = 8
@@ -194,7 +194,8 @@ def write_derived(
     )
     cold = {domain.tables.name: list(domain.cold) for domain in domains}
     manifest = read_bundle_manifest(folder) | {_DERIVED: {"from": bundle.digest, "cold": cold}}
-    (folder / MANIFEST).write_bytes(canonical_json(manifest))
+    with writing(folder / MANIFEST):
+        (folder / MANIFEST).write_bytes(canonical_json(manifest))
     return digest
 
 

@@ -23,6 +23,7 @@ MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
 _READABLE = 0o644  # the temporary file is made for its owner alone
 _AT_WORKING_FOLDER, _EXCHANGE = -100, 2  # renameat2: AT_FDCWD, RENAME_EXCHANGE
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def canonical_json(value: object) -> bytes:
@@ -50,12 +51,34 @@ def digest_of(files: Mapping[str, str]) -> str:
     return hashlib.sha256(canonical_json(dict(files))).hexdigest()
 
 
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Name what is being written where that fails.
+
+    The system names no file when a disk is full, and a copy names the file that it reads.
+
+    Raises:
+        RecGuruError: In place of an OSError that says so, or that names no file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and error.errno not in _FULL:
+            raise
+        raise RecGuruError(f"{place} cannot be written: {error.strerror or error}") from error
+
+
 def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Replace a file so that a reader sees the old content or the new, never a part."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Replace a file so that a reader sees the old content or the new, never a part.
+
+    Raises:
+        RecGuruError: If the disk is full.
+    """
+    with writing(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with writing(path), os.fdopen(handle, "wb") as file:
             os.fchmod(handle, _READABLE)
             file.write(content)
             file.flush()
@@ -80,7 +103,8 @@ def publishing(place: Path, *, replace: bool = False) -> Iterator[Path]:
         replace: Whether a folder that holds something may be replaced.
 
     Raises:
-        RecGuruError: If a file is there, or a folder that holds something and `replace` is not set.
+        RecGuruError: If a file is there, or a folder that holds something and `replace` is not set,
+            or the disk is full.
     """
     place = place.resolve()  # through a link: the folder it leads to is what is replaced
     if place.exists() and (not place.is_dir() or (not replace and any(place.iterdir()))):
@@ -89,9 +113,10 @@ def publishing(place: Path, *, replace: bool = False) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
     temporary.chmod(0o755)
     try:
-        yield temporary
-        _sync_tree(temporary)
-        _take_place(temporary, place, replace=replace)
+        with writing(place):
+            yield temporary
+            _sync_tree(temporary)
+            _take_place(temporary, place, replace=replace)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -108,7 +133,8 @@ def write_manifest(
     files = digests_of(folder)
     digest = digest_of(files)
     manifest = {**content, "kind": kind, "format": format_number, "files": files, "digest": digest}
-    (folder / MANIFEST).write_bytes(canonical_json(manifest))
+    with writing(folder / MANIFEST):
+        (folder / MANIFEST).write_bytes(canonical_json(manifest))
     return digest
 
 

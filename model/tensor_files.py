@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from model.errors import BadArtifactError, NotFoundError
+from model.files import writing
 
 _LENGTH_BYTES = 8  # the file begins with the length of its header, little-endian
 _REASON_CHARACTERS = 200  # numpy quotes a header in full
@@ -56,6 +57,18 @@ def map_array(path: str | Path) -> NDArray[Any]:
         reason = shorten(str(error), _REASON_CHARACTERS, placeholder="…")
         raise ValueError(reason or type(error).__name__) from error
     return array
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an npy file, the one that `numpy.save` writes.
+
+    Raises:
+        RecGuruError: If the disk is full.
+    """
+    # Into a file open for writing alone numpy writes past Python, and then says of a full disk how
+    # many numbers it took and not why it took no more.
+    with writing(path), path.open("w+b") as file:
+        np.save(file, array)
 
 
 def _mapped(path: Path) -> dict[str, NDArray[Any]]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from model.data.vocabulary import Rows, StringTable, Vocabulary
 from model.errors import BadArtifactError, NotFoundError
 from model.files import check_files, read_manifest, write_manifest
-from model.tensor_files import map_array
+from model.tensor_files import map_array, save_array
 
 KIND = "recguru-dataset"
 FORMAT = 1
@@ -159,9 +159,9 @@ def write_dataset(
         place.mkdir()
         domain.vocabulary.write(place)
         domain.users.write(place / "users")
-        np.save(place / "sequences.rows.npy", domain.sequences.rows)
-        np.save(place / "sequences.ends.npy", domain.sequences.ends)
-    np.save(folder / "shared_users.npy", shared)
+        save_array(place / "sequences.rows.npy", domain.sequences.rows)
+        save_array(place / "sequences.ends.npy", domain.sequences.ends)
+    save_array(folder / "shared_users.npy", shared)
     names = [domain.name for domain in domains]
     content = {"domains": names, "made": dict(made), "report": dict(report)}
     return write_manifest(folder, kind=KIND, format_number=FORMAT, content=content)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import BadArtifactError
-from model.tensor_files import map_array
+from model.tensor_files import map_array, save_array
 
 ItemId = NewType("ItemId", str)
 UserId = NewType("UserId", str)
@@ -61,8 +61,8 @@ class StringTable(Sequence[str]):
 
     def write(self, stem: Path) -> None:
         """Write the table as `<stem>.text.npy` and `<stem>.ends.npy`."""
-        np.save(f"{stem}.text.npy", self._text)
-        np.save(f"{stem}.ends.npy", self._ends)
+        save_array(Path(f"{stem}.text.npy"), self._text)
+        save_array(Path(f"{stem}.ends.npy"), self._ends)
 
     def __len__(self) -> int:
         return len(self._ends)
