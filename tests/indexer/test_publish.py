@@ -1,4 +1,4 @@
-"""Builds that die, builds side by side, and what they leave behind."""
+"""Builds side by side, and what they sweep up."""
 
 import os
 import signal
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from indexer import publish
@@ -17,9 +16,9 @@ from indexer.publish import latest, versions, workspace
 from indexer.release import Release
 from model.bundle import Bundle
 from model.errors import OverloadedError
+from tests.indexer.command_making import leftovers
 from tests.indexer.index_making import built_in
 
-KILLS = 60
 _BUILDER = """
 import os, sys
 from pathlib import Path
@@ -80,40 +79,6 @@ def builder(bundle: Bundle, root: Path) -> Iterator[Builder]:
             yield Builder(process)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
-
-
-def leftovers(root: Path) -> list[Path]:
-    """List what is neither a version, nor the pointer, nor the lock."""
-    known = {"LATEST", ".lock", *versions(root)}
-    return [path for path in root.iterdir() if path.name not in known]
-
-
-def test_a_build_killed_at_any_moment_leaves_the_old_release_or_the_new(
-    bundle: Bundle, tmp_path: Path
-) -> None:
-    root = tmp_path / "releases"
-    began = time.perf_counter()
-    before = built_in(root, bundle).folder
-    lasts_s = time.perf_counter() - began
-    moments = np.random.default_rng(1).permutation(np.linspace(0, 2 * lasts_s, KILLS))
-    half_done = 0
-
-    with builder(bundle, root) as builds:
-        for moment in moments.tolist():
-            process = builds.start()
-            time.sleep(moment)
-            builds.kill(process)
-            folder = latest(root)
-            assert folder.name >= before.name
-            assert Release.read(folder).bundle.digest == bundle.digest
-            half_done += bool(leftovers(root))
-            before = folder
-
-    assert half_done > KILLS / 3, "most kills should have hit a build at work"
-    built_in(root, bundle)
-    assert leftovers(root) == []
-    for name in versions(root):
-        Release.read(root / name)
 
 
 def test_a_build_leaves_alone_what_a_living_one_is_working_on(

@@ -1,16 +1,8 @@
-"""The command `recguru indexer update`, and updates that die."""
+"""The command `recguru indexer update`."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from indexer.publish import latest, versions
@@ -20,28 +12,9 @@ from indexer.update import update
 from model.bundle import Bundle
 from model.errors import BadDataError, NotFoundError, OverloadedError
 from tests.commands import Command
+from tests.indexer.command_making import leftovers
 from tests.indexer.index_making import built_in, silent
-from tests.indexer.test_publish import Builder, leftovers
 from tests.indexer.update_making import items, listed, paired, updated
-
-KILLS = 12
-_UPDATER = """
-import os, sys
-from pathlib import Path
-from tests.indexer.update_making import updated
-
-root, version, added = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-for line in sys.stdin:
-    process = os.fork()
-    if process == 0:
-        try:
-            while True:
-                updated(root, {"books": {"add": added}}, version=version)
-        finally:
-            os._exit(1)
-    print(process, flush=True)
-    print(os.waitpid(process, 0)[1], flush=True)
-"""
 
 
 @pytest.fixture
@@ -49,53 +22,6 @@ def root(bundle: Bundle, tmp_path: Path) -> Path:
     """Publish a release."""
     built_in(tmp_path / "releases", bundle)
     return tmp_path / "releases"
-
-
-@contextmanager
-def updater(root: Path, added: Path) -> Iterator[Builder]:
-    """Give what updates the latest version without end; its processes are gone afterwards."""
-    command = [sys.executable, "-c", _UPDATER, str(root), latest(root).name, str(added)]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        start_new_session=True,
-    ) as process:
-        try:
-            yield Builder(process)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def test_an_update_killed_at_any_moment_leaves_the_old_release_or_the_new(
-    root: Path, tmp_path: Path
-) -> None:
-    first = latest(root)
-    added = items(tmp_path / "add", {"item_id": "new", "like": ["books-00001"]})
-    began = time.perf_counter()
-    before = updated(root, {"books": {"add": added}}, version=first.name, activate=False).folder
-    lasts_s = time.perf_counter() - began
-    moments = np.random.default_rng(1).permutation(np.linspace(0, 2 * lasts_s, KILLS))
-    half_done = 0
-
-    with updater(root, added) as updates:
-        for moment in moments.tolist():
-            process = updates.start()
-            time.sleep(moment)
-            updates.kill(process)
-            folder = latest(root)
-            assert folder == first or folder.name > before.name
-            assert len(Release.read(folder).indexes["books"]) == (70 if folder == first else 71)
-            half_done += bool(leftovers(root))
-
-    assert half_done > KILLS / 4, "most kills should have hit an update at work"
-    updated(root, {"books": {"add": added}}, version=first.name)
-    assert leftovers(root) == []
-    for name in versions(root):
-        Release.read(root / name)
 
 
 def test_what_somebody_else_activates_meanwhile_is_not_undone(root: Path, tmp_path: Path) -> None:
