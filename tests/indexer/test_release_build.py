@@ -208,41 +208,23 @@ def test_a_root_without_releases_and_a_pointer_to_nothing_are_told_apart(
         latest(root)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "emptied", "flipped", "removed", "added"])
-def test_damage_to_any_file_is_refused_and_the_file_named(
-    bundle: Bundle, root: Path, tmp_path: Path, damage: str
+def test_a_file_that_is_missing_or_one_too_many_is_refused_and_named(
+    bundle: Bundle, root: Path, tmp_path: Path
 ) -> None:
     wanted = tmp_path / "new.txt"
     wanted.write_text("films-00001\n")
     folder = built_in(root, bundle, new=wanted).folder
-    whole = content(folder)
-    generator = np.random.default_rng(len(damage))
-    for name, held in whole.items():
-        path = folder / name
-        bit = int(generator.integers(8 * len(held)))
-        named = path
-        match damage:
-            case "truncated":
-                path.write_bytes(held[: int(generator.integers(1, len(held)))])
-            case "emptied":
-                path.write_bytes(b"")
-            case "flipped":
-                flipped = bytearray(held)
-                flipped[bit // 8] ^= 1 << bit % 8
-                path.write_bytes(flipped)
-            case "removed":
-                path.unlink()
-            case "added":
-                named = path.with_name("stray")
-                named.write_bytes(b"stray")
-        if path.name == "manifest.json" and path.parent == folder and damage != "added":
-            with pytest.raises((BadArtifactError, NotFoundError), match=str(folder)):
-                Release.read(folder)
-        else:
-            with pytest.raises(BadArtifactError, match=str(named)):
-                Release.read(folder)
-        named.unlink(missing_ok=True)
+    for name, held in content(folder).items():
+        path, stray = folder / name, (folder / name).with_name("stray")
+        path.unlink()
+        named = folder if path == folder / "manifest.json" else path
+        with pytest.raises((BadArtifactError, NotFoundError), match=str(named)):
+            Release.read(folder)
         path.write_bytes(held)
+        stray.write_bytes(b"stray")
+        with pytest.raises(BadArtifactError, match=str(stray)):
+            Release.read(folder)
+        stray.unlink()
     assert Release.read(folder).digest == folder_digest(folder)
 
 
@@ -261,20 +243,6 @@ def test_every_bit_of_the_manifest_counts(bundle: Bundle, root: Path) -> None:
         path.write_bytes(flipped)
         with pytest.raises((BadArtifactError, NotFoundError), match=str(folder)):
             Release.read(folder)
-
-
-def test_files_of_two_releases_never_mix(bundle: Bundle, root: Path, tmp_path: Path) -> None:
-    first = built_in(root, bundle).folder
-    other = Bundle.read(write_small_bundle(tmp_path / "other", seed=2))
-    second = built_in(root, other).folder
-    held = content(first)
-    for name, theirs in content(second).items():
-        if theirs == held[name]:
-            continue
-        (first / name).write_bytes(theirs)
-        with pytest.raises(BadArtifactError, match=str(first)):
-            Release.read(first)
-        (first / name).write_bytes(held[name])
 
 
 def test_an_index_of_another_size_metric_or_kind_is_refused_even_unverified(
