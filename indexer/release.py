@@ -82,6 +82,8 @@ class Release:
         manifest = read_manifest(folder, kind=KIND, format_number=FORMAT)
         if verify:
             check_files(folder, manifest)
+        if not isinstance(manifest.get("files"), dict) or not manifest.get("digest"):
+            raise BadArtifactError(f"{folder / MANIFEST} is damaged: it lists no files")
         bundle = _read_bundle(folder, manifest)
         where = resolve_device(device)
         indexes = {}

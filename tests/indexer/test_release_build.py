@@ -245,6 +245,17 @@ def test_every_bit_of_the_manifest_counts(bundle: Bundle, root: Path) -> None:
             Release.read(folder)
 
 
+@pytest.mark.parametrize("key", ["files", "digest"])
+def test_a_manifest_that_lists_nothing_is_refused_even_unverified(
+    bundle: Bundle, root: Path, key: str
+) -> None:
+    path = built_in(root, bundle).folder / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(f'"{key}"'.encode(), b'"other"'))
+    for verify in (True, False):
+        with pytest.raises(BadArtifactError, match=r"manifest\.json is damaged: "):
+            Release.read(latest(root), verify=verify)
+
+
 def test_an_index_of_another_size_metric_or_kind_is_refused_even_unverified(
     bundle: Bundle, root: Path
 ) -> None:
