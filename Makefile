@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python 3.11 or newer is needed; set PYTHON=...")'
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --constraint constraints.txt torch
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[$(FAISS),plots,otel,dev]'
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[$(FAISS),milvus,plots,otel,dev]'
 	rm -f .venv/.installed-*
 	touch $@
 

@@ -241,7 +241,7 @@ def _line(
 def _usearch(vectors: Floats) -> tuple[Callable[[int], Ask], int]:
     from usearch.index import Index  # noqa: PLC0415  # an extra
 
-    index = Index(
+    index: Any = Index(
         ndim=vectors.shape[1],
         metric="ip",
         dtype="f16",

@@ -10,18 +10,21 @@ from types import MappingProxyType
 from indexer.attributes import DomainAttributes, look_up_attributes
 from indexer.candidates import CandidateSet, look_up
 from indexer.choice import choose
-from indexer.engine import resolve_device
-from indexer.publish import publish, workspace
+from indexer.engine import Device, resolve_device
+from indexer.milvus_api import MilvusSettings
+from indexer.milvus_build import NewCollections, building
+from indexer.publish import publish
 from indexer.release import BUNDLE, Release, add_index, finish_release
-from indexer.sample import OF_USERS, sample_of
+from indexer.sample import OF_USERS, Sample, sample_of
 from indexer.spec import IndexSettings
 from indexer.trial import try_out
-from model.bundle import FORMAT, KIND, Bundle
+from model.bundle import FORMAT, KIND, Bundle, DomainTables
 from model.console import Advance
 from model.errors import BadSettingError, NotFoundError
 from model.files import MANIFEST, publishing, read_manifest, writing
 
 _SEED = 0
+_NO_MILVUS = MilvusSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,16 @@ class Built:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """Where indexes are made."""
+
+    device: Device
+    bundle: str
+    """Digest of the bundle."""
+    collections: NewCollections
+
+
 def steps(bundle: Bundle) -> int:
     """Count the steps a build of this bundle reports."""
     return 2 * len(bundle.domains)
@@ -55,6 +68,7 @@ def build(  # noqa: PLR0913  # one parameter an option
     attributes: Mapping[str, Path] = MappingProxyType({}),
     advance: Advance,
     activate: bool = True,
+    milvus: MilvusSettings = _NO_MILVUS,
 ) -> Built:
     """Build a release of a bundle and publish it; on any failure the root stays as it was.
 
@@ -63,10 +77,10 @@ def build(  # noqa: PLR0913  # one parameter an option
         root: The release root; made where it is missing.
         settings: The kind of index, and where it is tried.
         candidates: Files of candidate sets, one item id a line, by the set's name.
-        attributes: Tables of attributes, by the domain whose items they are of; see
-            `model.data.attribute_file`.
+        attributes: Tables of attributes, by domain; see `model.data.attribute_file`.
         advance: Called once for each of `steps`.
         activate: Whether `LATEST` is to name the release.
+        milvus: Where Milvus runs: for that kind, and to remove what dead builds left there.
 
     Raises:
         BadDataError: If a file of candidates or attributes cannot be used.
@@ -75,6 +89,7 @@ def build(  # noqa: PLR0913  # one parameter an option
         BadArtifactError: If the finished release does not read or answer as it must, or an
             approximate index finds too little.
         UnavailableDeviceError: If `cuda` is asked for and cannot be used.
+        UnavailableIndexError: If Milvus is to keep the index and does not answer.
     """
     started = time.perf_counter()
     if root.resolve().is_relative_to(bundle.folder.resolve()):
@@ -83,15 +98,15 @@ def build(  # noqa: PLR0913  # one parameter an option
     sets = tuple(look_up(name, path, bundle.domains) for name, path in candidates.items())
     tables_of_attributes = _attributes(bundle, attributes, settings.max_attribute_values)
     samples = {each.name: sample_of(each, settings.queries, seed=_SEED) for each in bundle.domains}
-    with workspace(root) as work:
+    with building(root, milvus) as (work, collections):
+        making = _Making(device, bundle.digest, collections)
         with publishing(work / "release") as folder:
             _copy_bundle(bundle, folder / BUNDLE)
             for tables in bundle.domains:
-                chosen = choose(tables, samples[tables.name], settings, device)
-                add_index(folder, tables.name, chosen.spec, chosen.index)
-                advance(note=f"{tables.name} {chosen.spec.kind}")
+                kind = _add_index(folder, tables, samples[tables.name], settings, making)
+                advance(note=f"{tables.name} {kind}")
             digest = finish_release(folder, bundle, sets, tables_of_attributes)
-        release = Release.read(work / "release", device=device)
+        release = Release.read(work / "release", device=device, milvus=milvus)
         try_out(release, samples, settings, advance)
         place = publish(root, work / "release", digest, activate=activate)
     return Built(
@@ -104,6 +119,17 @@ def build(  # noqa: PLR0913  # one parameter an option
         attributes=tables_of_attributes,
         seconds=time.perf_counter() - started,
     )
+
+
+def _add_index(
+    folder: Path, tables: DomainTables, sample: Sample, settings: IndexSettings, making: _Making
+) -> str:
+    """Make the index of a domain and write what a release folder holds of it -> its kind."""
+    if settings.kind == "milvus":
+        return making.collections.add(folder, tables, making.bundle, sample, settings).kind
+    chosen = choose(tables, sample, settings, making.device)
+    add_index(folder, tables.name, chosen.spec, chosen.index)
+    return chosen.spec.kind
 
 
 def _attributes(

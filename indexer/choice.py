@@ -5,7 +5,9 @@ Shapes: B queries, V items, D width.
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +19,12 @@ from indexer.ladder import ladder
 from indexer.recall import share_found, shares_found
 from indexer.sample import Sample
 from indexer.search import DomainIndex, Query
-from indexer.spec import ApproximateKind, FlatSpec, IndexSettings, IndexSpec
+from indexer.spec import AnySpec, ApproximateKind, FlatSpec, IndexSettings, IndexSpec
 from indexer.timing import least_seconds
 from model.bundle import DomainTables, Floats
 from model.data.vocabulary import Rows
+
+S = TypeVar("S", bound=AnySpec)
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +43,16 @@ class Chosen:
 
     spec: IndexSpec
     index: FaissIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Hardened(Generic[S]):
+    """How an index is to be searched, and what that found."""
+
+    spec: S
+    found: float
+    passed: bool
+    """Whether it found enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,8 @@ def choose(tables: DomainTables, sample: Sample, settings: IndexSettings, device
     exact = Chosen(FlatSpec(), build_index(FlatSpec(), tables.item_table[1:]))
     if settings.kind == "flat":
         return exact
+    if settings.kind == "milvus":
+        raise ValueError("collections of Milvus are made by indexer.milvus_build")
     search = _domain_index(tables, exact, device)
     if settings.kind == "auto":
         return _quickest(tables, sample, settings, search) or exact
@@ -118,23 +134,54 @@ def _tune(
     begun = time.perf_counter()
     built = build_index(specs[0], tables.item_table[1:])
     built_s = time.perf_counter() - begun
-    for spec in specs:
-        search = _domain_index(tables, Chosen(spec, built), "cpu")
-        shares = shares_found(search, vectors, truth)
-        found = float(shares.mean())
-        passed = found - _SURE * shares.std() / np.sqrt(len(shares)) >= settings.recall
-        if passed:
-            break
+    hardened = harden(
+        specs,
+        lambda spec: _domain_index(tables, Chosen(spec, built), "cpu"),
+        vectors,
+        truth,
+        wanted=settings.recall,
+    )
+    spec = hardened.spec
+    search = _domain_index(tables, Chosen(spec, built), "cpu")
     seconds = float(_times(search, vectors, settings.k).mean())
     log.info(
         "tried domain=%s spec=%s recall=%.4f query_ms=%.3f build_s=%.1f",
         tables.name,
         spec.model_dump_json(),
-        found,
+        hardened.found,
         seconds * 1e3,
         built_s,
     )
-    return _Tuned(Chosen(spec, built), seconds, bool(passed))
+    return _Tuned(Chosen(spec, built), seconds, hardened.passed)
+
+
+def harden(
+    specs: Sequence[S],
+    opened: Callable[[S], DomainIndex],
+    vectors: Floats,
+    truth: Rows,
+    *,
+    wanted: float,
+) -> Hardened[S]:
+    """Search by one spec after the other until one finds enough of the truth.
+
+    Args:
+        specs: Of one index, from the cheapest search to the dearest; at least one.
+        opened: Makes the index, searched by a spec.
+        vectors: Queries, (B, D).
+        truth: Their true best rows, (B, k).
+        wanted: Share of them to be found.
+
+    Returns:
+        The first spec that finds enough, else the last.
+    """
+    for spec in specs:
+        shares = shares_found(opened(spec), vectors, truth)
+        found = float(shares.mean())
+        passed = bool(found - _SURE * shares.std() / np.sqrt(len(shares)) >= wanted)
+        if passed:
+            break
+    return Hardened(spec, found, passed)
 
 
 def _times(index: DomainIndex, vectors: Floats, k: int) -> NDArray[np.float64]:

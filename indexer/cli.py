@@ -6,13 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from indexer import update_cli
-from indexer.options import Config, Device, Json, files_by_name
+from indexer.options import Activate, Config, Device, Json, Uri, files_by_name, milvus_settings
 from model.console import make_app, print_json, progress, run, warn
 
 if TYPE_CHECKING:
     from indexer.build import Built
     from indexer.candidates import CandidateSet
     from indexer.spec import Kind
+
+IndexKind = Annotated[
+    str | None,
+    typer.Option(help="auto, flat, flat-f16, flat-int8, hnsw, ivf, ivf-int8, ivf-pq or milvus."),
+]
+SweptKinds = Annotated[
+    str | None, typer.Option(help="Kinds of the sweep, with commas; default all.")
+]
 
 app = make_app("Build, measure, inspect and update releases: what a server loads.")
 update_cli.add_commands(app)
@@ -23,12 +31,8 @@ def build(  # noqa: PLR0913  # one parameter an option
     *,
     bundle: Annotated[Path, typer.Option(help="Bundle folder, RUN/bundle of a training.")],
     out: Annotated[Path, typer.Option(help="Release root; the release appears in it.")],
-    index: Annotated[
-        str | None,
-        typer.Option(
-            help="Kind of index: auto, flat, flat-f16, flat-int8, hnsw, ivf, ivf-int8 or ivf-pq."
-        ),
-    ] = None,
+    index: IndexKind = None,
+    uri: Uri = None,
     candidates: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=FILE", help="A candidate set: item ids, one a line."),
@@ -37,9 +41,7 @@ def build(  # noqa: PLR0913  # one parameter an option
         list[str] | None,
         typer.Option(metavar="DOMAIN=FILE", help="Attributes of a domain's items: a TSV table."),
     ] = None,
-    activate: Annotated[
-        bool, typer.Option(help="Point LATEST at the release, or leave it where it is.")
-    ] = True,
+    activate: Activate = True,
     device: Device = None,
     config: Config = None,
     as_json: Json = False,
@@ -48,13 +50,14 @@ def build(  # noqa: PLR0913  # one parameter an option
 
     The release holds a copy of the bundle, an index of each domain, the candidate sets and the
     attributes that filters go by. Until it is complete nothing that reads the root sees it.
-    Settings: table [index].
+    Settings: tables [index] and, for an index that is kept in Milvus, [milvus].
 
     \b
     Example:
       recguru indexer build --bundle run/bundle --out releases
       recguru indexer build --bundle run/bundle --out releases --candidates new=new_items.txt
       recguru indexer build --bundle run/bundle --out releases --attributes books=books.tsv
+      recguru indexer build --bundle run/bundle --out releases --index milvus --uri http://milvus:19530
     """  # noqa: D301  # the backspace keeps the lines of the example apart
     files = _candidate_files(candidates or [])
     tables = files_by_name("--attributes", "DOMAIN", attributes or [])
@@ -76,6 +79,7 @@ def build(  # noqa: PLR0913  # one parameter an option
             attributes=tables,
             advance=advance,
             activate=activate,
+            milvus=milvus_settings(config, uri),
         )
     _warn_of(built)
     _print_built(built, as_json=as_json)
@@ -92,10 +96,9 @@ def measure(  # noqa: PLR0913  # one parameter an option
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Build other kinds too, and try each ever harder.")
     ] = False,
-    kinds: Annotated[
-        str | None, typer.Option(help="Kinds of the sweep, with commas; default all.")
-    ] = None,
+    kinds: SweptKinds = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the sweep, FILE.png.")] = None,
+    uri: Uri = None,
     device: Device = None,
     config: Config = None,
     as_json: Json = False,
@@ -128,7 +131,8 @@ def measure(  # noqa: PLR0913  # one parameter an option
     flags = {"queries": queries, "device": device}
     settings = load_settings(MeasureSettings, table="measure", config=config, flags=flags)
     options = load_settings(IndexSettings, table="index", config=config)
-    read = Release.read(folder, device=settings.device, threads=settings.threads)
+    milvus = milvus_settings(config, uri)
+    read = Release.read(folder, device=settings.device, threads=settings.threads, milvus=milvus)
     figures: dict[str, Any] = {"release": read.version, "settings": settings.model_dump()}
     with progress("measuring", len(read.indexes) * (1 + len(tried))) as advance:
         figures["domains"] = run_measure(read, settings, advance=advance)
@@ -159,6 +163,7 @@ def _kinds(given: str | None) -> "list[Kind]":
 def info(
     *,
     releases: Annotated[Path, typer.Option(help="Release root.")],
+    uri: Uri = None,
     as_json: Json = False,
 ) -> None:
     """Check all files of the latest release, say what it holds and which versions are there.
@@ -171,7 +176,7 @@ def info(
     from indexer.release import Release
     from model.derived import cold_items
 
-    release = Release.read(latest(releases))
+    release = Release.read(latest(releases), milvus=milvus_settings(None, uri))
     cold = cold_items(release.bundle)
     figures = {
         "latest": release.version,

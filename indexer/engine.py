@@ -143,7 +143,7 @@ class CpuEngine:
     def products(self, vector: Floats, rows: Rows | None) -> Floats:
         """Multiply with numpy; see `Engine.products`."""
         with blas.threads(self._threads):
-            return _products(self._table, vector, rows)
+            return table_products(self._table, vector, rows)
 
 
 class ApproximateEngine:
@@ -203,10 +203,11 @@ class ApproximateEngine:
     def products(self, vector: Floats, rows: Rows | None) -> Floats:
         """Multiply with numpy; see `Proposer.products`."""
         with blas.threads(self._threads):
-            return _products(self._table, vector, rows)
+            return table_products(self._table, vector, rows)
 
 
-def _products(table: Floats, vector: Floats, rows: Rows | None) -> Floats:
+def table_products(table: Floats, vector: Floats, rows: Rows | None) -> Floats:
+    """Multiply a query (D,) with rows (N,) of a table (V + 1, D), or with all -> (N,) or (V,)."""
     if rows is None:
         return exact_scores(table, vector[np.newaxis])[0, 1:]
     return rough_products(table, vector, rows)

@@ -59,11 +59,15 @@ def ladder(kind: ApproximateKind, settings: IndexSettings, items: int) -> list[A
 
 def _hnsw(settings: IndexSettings) -> list[ApproximateSpec]:
     hnsw = settings.hnsw
-    efforts = [hnsw.effort] if hnsw.effort else [*_geometric(*_EFFORTS)]
     structure = HnswSpec(
         links=hnsw.links, build_effort=hnsw.build_effort, build_threads=hnsw.build_threads
     )
-    return [structure.model_copy(update={"effort": each}) for each in efforts]
+    return [structure.model_copy(update={"effort": each}) for each in efforts(hnsw.effort)]
+
+
+def efforts(fixed: int | None) -> list[int]:
+    """List the efforts to try where links are followed: the one that is fixed, or ever more."""
+    return [fixed] if fixed else [*_geometric(*_EFFORTS)]
 
 
 def _together(

@@ -60,7 +60,8 @@ def measure(release: Release, settings: MeasureSettings, *, advance: Advance) ->
         index = release.indexes[name]
         sample = sample_of(tables, settings.queries, seed=settings.seed)
         vectors = sample.held_out
-        size = (release.folder / INDEX / f"{name}.faiss").stat().st_size
+        file = release.folder / INDEX / f"{name}.faiss"
+        size = file.stat().st_size if file.exists() else None  # None: Milvus keeps it
         k = settings.k[0]
         single, batched = (
             latency(index, vectors, k, batch=batch, most_s=np.inf) for batch in (1, settings.batch)
@@ -71,7 +72,7 @@ def measure(release: Release, settings: MeasureSettings, *, advance: Advance) ->
             "width": index.width,
             "queries": len(vectors),
             "queries_are": sample.are,
-            "bytes_per_item": round(size / len(index), 1),
+            "bytes_per_item": None if size is None else round(size / len(index), 1),
             "recall": {f"@{k}": recall(index, vectors, k=k) for k in settings.k},
             "single": asdict(single),
             "batched": asdict(batched),

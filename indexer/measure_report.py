@@ -12,7 +12,9 @@ def report_lines(figures: Mapping[str, Any]) -> Iterator[str]:
         recall = ", ".join(f"{k} {share:.4f}" for k, share in domain["recall"].items())
         yield f"{name}: {domain['items']:,} items x {domain['width']}, index {domain['kind']}"
         yield f"  {domain['queries']:,} queries: {domain['queries_are']}"
-        yield f"  recall {recall}; {domain['bytes_per_item']:,.0f} bytes an item"
+        size = domain["bytes_per_item"]
+        kept = "kept outside the release" if size is None else f"{size:,.0f} bytes an item"
+        yield f"  recall {recall}; {kept}"
         for way, size in (("single", 1), ("batched", settings["batch"])):
             took = domain[way]
             yield (

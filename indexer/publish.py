@@ -16,7 +16,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -34,6 +34,9 @@ _SHARE = re.compile(r"[0-9]+(\.[0-9]+)?(e-[0-9]+)?")
 _MOMENT = "%Y%m%dT%H%M%S.%fZ"
 _PATIENCE_S = 60.0
 _PAUSE_S = 0.02
+
+Forget = Callable[[Path], None]
+"""Told of a folder with a release, or part of one, that is about to be removed."""
 
 
 def latest(root: Path) -> Path:
@@ -95,15 +98,19 @@ def versions(root: Path) -> list[str]:
 
 
 @contextmanager
-def workspace(root: Path) -> Iterator[Path]:
+def workspace(root: Path, *, forget: Forget | None = None) -> Iterator[Path]:
     """Give a folder in the root to build in, removed at the end; remove those of dead builds first.
+
+    Args:
+        root: The release root; made where it is missing.
+        forget: Told of each folder of a dead build before it is removed.
 
     Raises:
         OverloadedError: If other builds hold the root's lock for a minute.
     """
     root.mkdir(parents=True, exist_ok=True)
     with locked(root):
-        _sweep(root)
+        _sweep(root, forget)
         place = Path(tempfile.mkdtemp(dir=root, prefix=_WORK))
         held = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -215,13 +222,14 @@ def end_canary(root: Path) -> None:
             (root / CANARY).unlink(missing_ok=True)
 
 
-def prune(root: Path, *, keep: int) -> list[str]:
+def prune(root: Path, *, keep: int, forget: Forget | None = None) -> list[str]:
     """Remove all versions but the newest `keep`, the one `LATEST` names and the canary.
 
     Returns those removed.
 
     A version goes in one step, before its files do: nobody finds a part of it. Servers that have it
-    loaded go on serving it.
+    loaded go on serving it, unless its index is kept elsewhere and `forget`, which is told of each
+    version's folder before the files go, removes it there.
 
     Raises:
         NotFoundError: If there is no `LATEST`.
@@ -239,6 +247,9 @@ def prune(root: Path, *, keep: int) -> list[str]:
             for version in removed:
                 (root / version).rename(Path(place, version))
             _sync(root)
+            if forget is not None:
+                for version in removed:
+                    forget(Path(place, version))
     return removed
 
 
@@ -269,13 +280,15 @@ def _try_lock(handle: int) -> bool:
     return True
 
 
-def _sweep(root: Path) -> None:
+def _sweep(root: Path, forget: Forget | None) -> None:
     """Remove what dead builds left; the caller holds the root's lock."""
     for path in root.iterdir():
         if path.name.startswith(_WORK) and path.is_dir() and not path.is_symlink():
             handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 if _try_lock(handle):
+                    if forget is not None:
+                        forget(path)
                     shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(handle)

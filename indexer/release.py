@@ -3,7 +3,7 @@
     manifest.json                     digests of bundle, dataset and every file
     bundle/                           a copy of the bundle
     index/<domain>.faiss              the index; position p holds the vector of row p + 1
-    index/<domain>.json               the spec it was built to
+    index/<domain>.json               the spec it was built to; of kind `milvus` it stands alone
     candidates/<domain>/<name>.npy    named sets of rows
     attributes/<domain>/<name>.*.npy  the values that items have of an attribute
 
@@ -18,14 +18,16 @@ from typing import Any
 
 from indexer.attributes import DomainAttributes, read_attributes, write_attributes
 from indexer.candidates import CandidateSet, read_sets, write_sets
-from indexer.engine import open_engine, resolve_device
+from indexer.engine import Device, Engine, Proposer, open_engine, resolve_device
 from indexer.faiss_api import FaissIndex
 from indexer.index_file import read_index, write_index
 from indexer.installation import warn_of_two_faiss
+from indexer.milvus_api import MilvusSettings
+from indexer.milvus_engine import identity, open_collection
 from indexer.publish import latest
 from indexer.search import DomainIndex
-from indexer.spec import DeviceChoice, IndexSpec, read_spec, write_spec
-from model.bundle import Bundle, read_bundle_manifest
+from indexer.spec import DeviceChoice, IndexSpec, MilvusSpec, read_spec, write_spec
+from model.bundle import Bundle, DomainTables, read_bundle_manifest
 from model.errors import BadArtifactError
 from model.files import MANIFEST, check_files, read_manifest, write_manifest
 
@@ -37,6 +39,8 @@ BUNDLE = "bundle"
 INDEX = "index"
 CANDIDATES = "candidates"
 ATTRIBUTES = "attributes"
+
+_NO_MILVUS = MilvusSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Release:
         device: DeviceChoice = "cpu",
         verify: bool = True,
         threads: int | None = None,
+        milvus: MilvusSettings = _NO_MILVUS,
     ) -> "Release":
         """Load a release folder.
 
@@ -71,12 +76,15 @@ class Release:
             verify: Whether to check every file against its digest first.
             threads: Threads FAISS may use in a search on the CPU; none leaves it to OpenMP, which
                 reads `OMP_NUM_THREADS`.
+            milvus: Where Milvus runs, for a release whose index is kept there.
 
         Raises:
             NotFoundError: If it is no release folder.
             BadArtifactError: If it is of another format, damaged, or put together from parts of
                 several; the message names the file.
             UnavailableDeviceError: If `cuda` is asked for and cannot be used.
+            BadSettingError: If it is not said where Milvus runs, and it must be.
+            UnavailableIndexError: If Milvus does not answer.
         """
         warn_of_two_faiss()
         manifest = read_manifest(folder, kind=KIND, format_number=FORMAT)
@@ -88,16 +96,28 @@ class Release:
         where = resolve_device(device)
         indexes = {}
         for tables in bundle.domains:
-            path = folder / INDEX / f"{tables.name}.faiss"
-            spec = read_spec(path.with_name(f"{tables.name}.json"))
-            vectors = tables.item_table[1:]
-            index = read_index(path, spec, vectors)
-            engine = open_engine(where, spec, index, tables.item_table, threads=threads)
-            sets = read_sets(folder / CANDIDATES / tables.name, len(vectors))
-            attributes = read_attributes(folder / ATTRIBUTES / tables.name, len(vectors))
+            items = len(tables.vocabulary)
+            path = folder / INDEX / f"{tables.name}.json"
+            spec = read_spec(path)
+            engine: Engine | Proposer
+            if isinstance(spec, MilvusSpec):
+                table, whose = tables.item_table, identity(bundle.digest, tables.name, items)
+                engine = open_collection(path, spec, whose, table, milvus, threads=threads)
+            else:
+                engine = _open_file(path, spec, tables, where, threads=threads)
+            sets = read_sets(folder / CANDIDATES / tables.name, items)
+            attributes = read_attributes(folder / ATTRIBUTES / tables.name, items)
             indexes[tables.name] = DomainIndex(tables, spec.kind, engine, sets, attributes)
         digest = str(manifest["digest"])
         return cls(folder, folder.name, digest, bundle.dataset, bundle, indexes)
+
+
+def _open_file(
+    path: Path, spec: IndexSpec, tables: DomainTables, where: Device, *, threads: int | None
+) -> Engine | Proposer:
+    """Open the index of FAISS that lies beside its spec."""
+    index = read_index(path.with_suffix(".faiss"), spec, tables.item_table[1:])
+    return open_engine(where, spec, index, tables.item_table, threads=threads)
 
 
 def add_index(folder: Path, domain: str, spec: IndexSpec, index: FaissIndex) -> None:

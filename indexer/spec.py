@@ -27,6 +27,12 @@ Effort = Annotated[int, Field(ge=1, le=1 << 20)]
 Lists = Annotated[int, Field(ge=1, le=1 << 24)]
 """Lists that items are parted into, each of items near one another."""
 
+MilvusName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")]
+"""What Milvus takes as the name of a collection or an alias."""
+
+MilvusStructure = Literal["hnsw", "flat"]
+"""How Milvus searches: along links, or comparing a query with every vector."""
+
 Probes = Annotated[int, Field(ge=1, le=1 << 24)]
 """Lists that a search looks through, the nearest to the query (FAISS's nprobe)."""
 
@@ -96,16 +102,36 @@ class IvfPqSpec(Settings):
     rerank: Rerank = 16
 
 
+class MilvusSpec(Settings):
+    """Vectors in a collection of Milvus; where that runs is a setting, not part of a release."""
+
+    kind: Literal["milvus"] = "milvus"
+    collection: MilvusName
+    """Holds the vectors of this release alone."""
+    alias: MilvusName
+    """Stands for the collection while `LATEST` names the release."""
+    items: Annotated[int, Field(ge=1)]
+    structure: MilvusStructure = "hnsw"
+    links: Links = 32
+    build_effort: Effort = 100
+    effort: Effort = 64
+    rerank: Rerank = 1
+    """Collections hold the numbers of the table: only rounding is to be made good."""
+
+
 ListedSpec = IvfSpec | IvfByteSpec | IvfPqSpec
 """The spec of an index that parts items into lists."""
 
 ApproximateSpec = HalfSpec | ByteSpec | HnswSpec | ListedSpec
-"""The spec of an index whose answers are proposals."""
+"""The spec of an index of FAISS whose answers are proposals."""
 
 IndexSpec = FlatSpec | ApproximateSpec
-"""The spec of any kind of index."""
+"""The spec of an index of FAISS, of any kind."""
 
-_READER: TypeAdapter[IndexSpec] = TypeAdapter(Annotated[IndexSpec, Field(discriminator="kind")])
+AnySpec = IndexSpec | MilvusSpec
+"""The spec of an index, wherever it is kept."""
+
+_READER: TypeAdapter[AnySpec] = TypeAdapter(Annotated[AnySpec, Field(discriminator="kind")])
 
 ApproximateKind = Literal["flat-f16", "flat-int8", "hnsw", "ivf", "ivf-int8", "ivf-pq"]
 Kind = Literal["flat", "flat-f16", "flat-int8", "hnsw", "ivf", "ivf-int8", "ivf-pq"]
@@ -154,12 +180,24 @@ class IvfPqOptions(IvfCodesOptions):
     group: Group = 2
 
 
+class MilvusOptions(Settings):
+    """The table `[index.milvus]`."""
+
+    structure: MilvusStructure = "hnsw"
+    """`flat` finds all there is, in a time that grows with the items over the query nodes."""
+    links: Links = 32
+    build_effort: Effort = 100
+    effort: Effort | None = None
+    """None: the least that reaches the recall wanted; of `hnsw` alone, like the two above."""
+    rerank: Rerank = 1
+
+
 class IndexSettings(Settings):
     """The settings of `recguru indexer build`."""
 
-    kind: Literal["auto", Kind] = "auto"
+    kind: Literal["auto", Kind, "milvus"] = "auto"
     """Kind of index; `auto` takes `flat` while that is quick enough, else the quickest that finds
-    enough."""
+    enough. `milvus` keeps it in another process, and is taken only where it is named."""
 
     device: DeviceChoice = "auto"
     """Where the finished index is tried before it is published; `auto` takes a GPU where one is."""
@@ -196,15 +234,16 @@ class IndexSettings(Settings):
     ivf: IvfOptions = IvfOptions()
     ivf_int8: IvfCodesOptions = IvfCodesOptions()
     ivf_pq: IvfPqOptions = IvfPqOptions()
+    milvus: MilvusOptions = MilvusOptions()
 
 
-def write_spec(spec: IndexSpec, path: Path) -> None:
+def write_spec(spec: AnySpec, path: Path) -> None:
     """Write a spec as JSON."""
     with writing(path):
         path.write_bytes(canonical_json(spec.model_dump()))
 
 
-def read_spec(path: Path) -> IndexSpec:
+def read_spec(path: Path) -> AnySpec:
     """Read a spec that `write_spec` wrote.
 
     Raises:

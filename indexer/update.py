@@ -2,7 +2,8 @@
 
 The networks stay as they are but for the rows by which they know items (`model.derived`). An index
 whose vectors are all what they were is copied; any other is built anew from the item table, to the
-spec it had, since an index says of positions nothing but that they are rows.
+spec it had, since an index says of positions nothing but that they are rows. A collection of Milvus
+belongs to one release, so the new one always gets its own.
 """
 
 import shutil
@@ -18,11 +19,13 @@ from numpy.typing import NDArray
 from indexer.builders import build_index
 from indexer.change_files import ReadChanges, Role, read_changes
 from indexer.engine import resolve_device
+from indexer.milvus_api import MilvusSettings
+from indexer.milvus_build import NewCollections, building
 from indexer.moved_sets import moved_attributes, moved_sets
-from indexer.publish import publish, workspace
+from indexer.publish import publish
 from indexer.release import BUNDLE, INDEX, Release, add_index, finish_release
-from indexer.sample import sample_of
-from indexer.spec import IndexSettings, IndexSpec, ListedSpec, read_spec
+from indexer.sample import Sample, sample_of
+from indexer.spec import IndexSettings, IndexSpec, ListedSpec, MilvusSpec, read_spec
 from indexer.trial import try_out
 from model.bundle import Bundle
 from model.console import Advance
@@ -39,6 +42,7 @@ from model.errors import BadDataError, NotFoundError
 from model.files import publishing, writing
 
 _SEED = 0
+_NO_MILVUS = MilvusSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ def steps(release: Release) -> int:
     return 2 * len(release.indexes)
 
 
-def update(
+def update(  # noqa: PLR0913  # one parameter an option
     release: Release,
     root: Path,
     files: Mapping[str, Mapping[Role, Path]],
@@ -94,6 +98,7 @@ def update(
     settings: IndexSettings,
     advance: Advance,
     replaces: str | None,
+    milvus: MilvusSettings = _NO_MILVUS,
 ) -> Updated:
     """Make a release of another and publish it; on any failure the root stays as it was.
 
@@ -105,6 +110,7 @@ def update(
         advance: Called once for each of `steps`.
         replaces: The version that `LATEST` names, and whose place the new release takes there; None
             leaves `LATEST` as it is.
+        milvus: Where Milvus runs, for an index that is kept there.
 
     Raises:
         BadDataError: If a file cannot be used, or nothing is to change.
@@ -112,6 +118,7 @@ def update(
         BadArtifactError: If the finished release does not read or answer as it must.
         OverloadedError: If `LATEST` has come to name another version meanwhile.
         UnavailableDeviceError: If `cuda` is asked for and cannot be used.
+        UnavailableIndexError: If Milvus is to keep the index and does not answer.
     """
     started = time.perf_counter()
     device = resolve_device(settings.device)
@@ -119,18 +126,15 @@ def update(
     after = _derived(release.bundle, {name: each.changes for name, each in read.items()})
     sets, emptied = moved_sets(release.indexes, after.domains)
     attributes = moved_attributes(release.indexes, after.domains)
-    samples = {
-        name: sample_of(each.tables, settings.queries, seed=_SEED)
-        for name, each in after.domains.items()
-    }
-    with workspace(root) as work:
+    samples = _samples(after, settings.queries)
+    with building(root, milvus) as (work, collections):
         with publishing(work / "release") as folder:
             bundle = _write_bundle(folder / BUNDLE, release.bundle, after)
             for name, each in after.domains.items():
-                _add_index(folder, release, each)
+                _add_index(folder, release, each, bundle.digest, collections)
                 advance(note=f"{name} {release.indexes[name].kind}")
             digest = finish_release(folder, bundle, sets, attributes)
-        finished = Release.read(work / "release", device=device)
+        finished = Release.read(work / "release", device=device, milvus=milvus)
         try_out(finished, samples, settings, advance)
         moves = replaces is not None
         place = publish(root, work / "release", digest, activate=moves, replaces=replaces)
@@ -170,18 +174,30 @@ def _derived(bundle: Bundle, changes: Mapping[str, ItemChanges]) -> _Derived:
     return _Derived(domains, derived_weights(bundle, list(domains.values()), changes))
 
 
+def _samples(after: _Derived, count: int) -> dict[str, Sample]:
+    return {name: sample_of(each.tables, count, seed=_SEED) for name, each in after.domains.items()}
+
+
 def _write_bundle(place: Path, bundle: Bundle, after: _Derived) -> Bundle:
     place.mkdir()
     write_derived(place, bundle, list(after.domains.values()), after.weights)
     return Bundle.read(place, verify=False)
 
 
-def _add_index(folder: Path, release: Release, derived: DerivedDomain) -> None:
+def _add_index(
+    folder: Path,
+    release: Release,
+    derived: DerivedDomain,
+    bundle: str,
+    collections: NewCollections,
+) -> None:
     """Copy the index of a domain where its vectors are what they were, else build it anew."""
     tables = derived.tables
     before = release.folder / INDEX / f"{tables.name}.faiss"
     spec = read_spec(before.with_suffix(".json"))
-    if np.array_equal(tables.item_table, release.bundle.domain(tables.name).item_table):
+    if isinstance(spec, MilvusSpec):
+        collections.add_to_spec(folder, tables, bundle, spec)
+    elif np.array_equal(tables.item_table, release.bundle.domain(tables.name).item_table):
         place = folder / INDEX
         place.mkdir(exist_ok=True)
         for file in (before, before.with_suffix(".json")):

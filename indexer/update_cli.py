@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from indexer.options import Config, Device, Json, files_by_name
+from indexer.options import Activate, Config, Device, Json, Uri, files_by_name, milvus_settings
 from model.console import print_json, progress, warn
 
 if TYPE_CHECKING:
@@ -41,9 +41,8 @@ def update(  # noqa: PLR0913  # one parameter an option
     popularity: Annotated[
         Files, typer.Option(metavar=FILES, help="All new popularity: item id, tab, count.")
     ] = None,
-    activate: Annotated[
-        bool, typer.Option(help="Point LATEST at the release, or leave it where it is.")
-    ] = True,
+    activate: Activate = True,
+    uri: Uri = None,
     device: Device = None,
     config: Config = None,
     as_json: Json = False,
@@ -71,7 +70,9 @@ def update(  # noqa: PLR0913  # one parameter an option
     flags = {"device": device}
     settings = load_settings(IndexSettings, table="index", config=config, flags=flags)
     active = latest(releases)
-    release = Release.read(active if version is None else folder_of(releases, version))
+    milvus = milvus_settings(config, uri)
+    folder = active if version is None else folder_of(releases, version)
+    release = Release.read(folder, milvus=milvus)
     with progress("updating", steps(release)) as advance:
         updated = run_update(
             release,
@@ -80,17 +81,19 @@ def update(  # noqa: PLR0913  # one parameter an option
             settings=settings,
             advance=advance,
             replaces=active.name if activate else None,
+            milvus=milvus,
         )
     _print_updated(updated, as_json=as_json)
 
 
-def diff(
+def diff(  # noqa: PLR0913  # one parameter an option
     *,
     old: Annotated[str, typer.Argument(help="Release folder, or with --releases a version.")],
     new: Annotated[str, typer.Argument(help="Another.")],
     releases: Annotated[Path | None, typer.Option(help="Release root of both versions.")] = None,
     k: Annotated[int | None, typer.Option(help="Items of an answer; default 10.")] = None,
     users: Annotated[int | None, typer.Option(help="Users a domain; default 1,000.")] = None,
+    uri: Uri = None,
     as_json: Json = False,
 ) -> None:
     """Compare two releases: their items, and how much of what users get stays the same.
@@ -111,8 +114,9 @@ def diff(
 
     flags = {"k": k, "users": users}
     settings = load_settings(DiffSettings, table="diff", flags=flags)
+    milvus = milvus_settings(None, uri)
     before, after = (
-        Release.read(Path(name) if releases is None else folder_of(releases, name))
+        Release.read(Path(name) if releases is None else folder_of(releases, name), milvus=milvus)
         for name in (old, new)
     )
     with progress("comparing", steps(before, after)) as advance:

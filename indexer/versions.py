@@ -3,10 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+from indexer.milvus_api import MilvusSettings
+from indexer.milvus_build import check_collections, follow_latest
 from indexer.publish import Canary, activate, canary, folder_of, latest, try_out, versions
 from indexer.release import FORMAT, KIND
 from model.errors import RecGuruError
 from model.files import check_files, read_manifest
+
+_NO_MILVUS = MilvusSettings()
 
 
 def described(root: Path) -> list[dict[str, Any]]:
@@ -36,8 +40,8 @@ def described(root: Path) -> list[dict[str, Any]]:
     ]
 
 
-def activate_checked(root: Path, version: str) -> str | None:
-    """Point LATEST at a version whose files are all what they were.
+def activate_checked(root: Path, version: str, milvus: MilvusSettings = _NO_MILVUS) -> str | None:
+    """Point LATEST at a version whose files, and collections of Milvus, are all what they were.
 
     Returns:
         What it named before; None if that was no version.
@@ -45,30 +49,36 @@ def activate_checked(root: Path, version: str) -> str | None:
     Raises:
         NotFoundError: If the root has no such version.
         BadArtifactError: If a file of the version is damaged; LATEST then stays as it is.
+        BadSettingError, UnavailableIndexError: If its index is kept in Milvus, and it is not said
+            where that runs, or it does not answer.
         OverloadedError: If other builds hold the root's lock for a minute.
     """
     before = _active(root)
-    _check(root, version)
+    _check(root, version, milvus)
     activate(root, version)
+    follow_latest(root, milvus)
     return before
 
 
-def try_out_checked(root: Path, tried: Canary) -> None:
-    """Let a version whose files are all what they were answer a share of the calls.
+def try_out_checked(root: Path, tried: Canary, milvus: MilvusSettings = _NO_MILVUS) -> None:
+    """Let a version answer a share of the calls, checked as for `activate_checked`.
 
     Raises:
         NotFoundError: If the root has no such version, or no LATEST.
         BadArtifactError: If a file of the version is damaged; CANARY then stays as it is.
-        BadSettingError: If LATEST names this very version.
+        BadSettingError: If LATEST names this very version, or it is not said where Milvus runs.
+        UnavailableIndexError: If its index is kept in Milvus, which does not answer.
         OverloadedError: If other builds hold the root's lock for a minute.
     """
-    _check(root, tried.version)
+    _check(root, tried.version, milvus)
     try_out(root, tried)
 
 
-def _check(root: Path, version: str) -> None:
+def _check(root: Path, version: str, milvus: MilvusSettings) -> None:
     folder = folder_of(root, version)
-    check_files(folder, read_manifest(folder, kind=KIND, format_number=FORMAT))
+    manifest = read_manifest(folder, kind=KIND, format_number=FORMAT)
+    check_files(folder, manifest)
+    check_collections(folder, str(manifest["bundle"]), milvus)
 
 
 def _active(root: Path) -> str | None:

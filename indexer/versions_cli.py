@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
+from indexer.options import Config, Json, Uri, milvus_settings
 from model.console import make_app, print_json
 
 app = make_app("Look after the versions in a release root.")
 
 Root = Annotated[Path, typer.Option("--releases", help="Release root.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
@@ -43,8 +43,12 @@ def activate(
     *,
     releases: Root,
     version: Annotated[str, typer.Argument(help="The version to serve; see list.")],
+    uri: Uri = None,
+    config: Config = None,
 ) -> None:
     """Point LATEST at a version, every file of it checked first: servers take it up by themselves.
+
+    Where its index is kept in Milvus, the collections are checked, too, and their aliases follow.
 
     \b
     Example:
@@ -52,7 +56,7 @@ def activate(
     """  # noqa: D301  # the backspace keeps the lines of the example apart
     from indexer.versions import activate_checked
 
-    before = activate_checked(releases, version)
+    before = activate_checked(releases, version, milvus_settings(config, uri))
     typer.echo(f"LATEST names {version}; before it named {before or 'no version'}")
 
 
@@ -67,6 +71,8 @@ def canary(
         float | None, typer.Option(min=0, max=1, help="Of the calls, 0 to 1.", show_default=False)
     ] = None,
     end: Annotated[bool, typer.Option("--end", help="Try nothing out any more.")] = False,
+    uri: Uri = None,
+    config: Config = None,
 ) -> None:
     """Let a version answer a share of the calls, beside the one that LATEST names.
 
@@ -89,7 +95,7 @@ def canary(
         return
     if version is None or share is None:
         raise typer.BadParameter("VERSION and --share go together")
-    try_out_checked(releases, Canary(version, share))
+    try_out_checked(releases, Canary(version, share), milvus_settings(config, uri))
     typer.echo(f"{share:.4g} of the calls try {version} out")
 
 
@@ -98,16 +104,24 @@ def prune(
     *,
     releases: Root,
     keep: Annotated[int, typer.Option(min=1, help="Newest versions to keep.")] = 3,
+    uri: Uri = None,
+    config: Config = None,
 ) -> None:
     """Remove all versions but the newest few, the one that LATEST names and the canary.
+
+    Their collections in Milvus are dropped; servers must have left these versions by then.
 
     \b
     Example:
       recguru releases prune --releases releases --keep 5
     """  # noqa: D301  # the backspace keeps the lines of the example apart
+    from functools import partial
+
+    from indexer.milvus_build import forget
     from indexer.publish import prune as remove
 
-    removed = remove(releases, keep=keep)
+    milvus = milvus_settings(config, uri)
+    removed = remove(releases, keep=keep, forget=partial(forget, settings=milvus))
     for version in removed:
         typer.echo(f"removed {version}")
     typer.echo(f"{len(removed)} versions removed")

@@ -12,6 +12,7 @@ RecGuruError
 ├── UnauthenticatedError      the call says nothing that tells who makes it
 ├── ForbiddenError            whoever makes the call may not make it
 ├── NotReadyError             no release is loaded yet, or the server is draining
+├── UnavailableIndexError     the engine that keeps an index does not answer; try again later
 ├── UnavailableDeviceError    the device that was asked for is not there
 └── RemoteError               a server answered with a failure, or did not answer
 """
@@ -68,6 +69,10 @@ class ForbiddenError(RecGuruError):
 
 class NotReadyError(RecGuruError):
     """No release is loaded yet, or the server is draining."""
+
+
+class UnavailableIndexError(RecGuruError):
+    """An index is kept outside this process, and what keeps it does not answer."""
 
 
 class UnavailableDeviceError(RecGuruError):

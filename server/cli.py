@@ -44,7 +44,13 @@ Insecure = Annotated[
 Device = Annotated[
     DeviceChoice | None, typer.Option(help="Where networks and indexes run.", show_default="auto")
 ]
-Config = Annotated[Path | None, typer.Option(help="TOML file; its [serve] table is read.")]
+MilvusUri = Annotated[
+    str | None,
+    typer.Option(help="Where Milvus runs, for releases whose index is kept there."),
+]
+Config = Annotated[
+    Path | None, typer.Option(help="TOML file; its tables [serve] and [milvus] are read.")
+]
 PortFile = Annotated[
     Path | None,
     typer.Option(help="Write the port here once calls are answered; for scripts with --port 0."),
@@ -67,6 +73,7 @@ def serve(  # noqa: PLR0913  # every flag is a parameter
     metrics_port: MetricsPort = None,
     insecure: Insecure = None,
     device: Device = None,
+    milvus_uri: MilvusUri = None,
     config: Config = None,
     port_file: PortFile = None,
     check: Check = False,
@@ -83,8 +90,10 @@ def serve(  # noqa: PLR0913  # every flag is a parameter
     # Before numpy, torch and faiss are imported: each reads these once. Two runtimes with several
     # threads each would fight for the cores; more cores are used by more processes.
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    from indexer.options import milvus_settings
     from server.config import ServeSettings
 
+    milvus = milvus_settings(config, milvus_uri)
     flags = {
         "releases": releases,
         "host": host,
@@ -93,6 +102,7 @@ def serve(  # noqa: PLR0913  # every flag is a parameter
         "metrics_port": metrics_port,
         "insecure": insecure,
         "device": device,
+        "milvus": milvus.model_dump(exclude_unset=True),
     }
     settings = load_settings(ServeSettings, table="serve", config=config, flags=flags)
     if settings.releases is None:

@@ -11,6 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from indexer.milvus_api import MilvusSettings
 from indexer.spec import DeviceChoice
 from model.settings import Settings, secret_error
 
@@ -210,6 +211,10 @@ class ServeSettings(Settings):
     """GURs a worker keeps of the histories asked for last, so that who asks again is not encoded
     again; 0 keeps none. One takes 4 bytes a number and some 300 more: 7 MB in all at width 128, and
     room for the newcomers of the last minutes at dozens a second."""
+
+    milvus: MilvusSettings = MilvusSettings()
+    """Where Milvus runs, for releases whose index is kept there; the command reads it from the
+    table `[milvus]`, as all others do."""
 
     requests: RequestLimits = RequestLimits()
     """How much one call may ask for."""

@@ -10,12 +10,19 @@ from typing import Self, TypeVar
 
 import numpy as np
 
+from indexer.milvus_api import MilvusSettings
 from indexer.release import Release
 from indexer.search import DomainIndex, Found, Query
 from indexer.spec import DeviceChoice
 from model.bundle import Floats
 from model.data.vocabulary import Rows
-from model.errors import BadArtifactError, InvalidInputError, NotFoundError, RecGuruError
+from model.errors import (
+    BadArtifactError,
+    InvalidInputError,
+    NotFoundError,
+    RecGuruError,
+    UnavailableIndexError,
+)
 from model.gur_cache import GurCache
 from model.inference import Basis, Inference
 from server.messages import (
@@ -42,6 +49,7 @@ P = TypeVar("P")
 A = TypeVar("A")
 
 _PROBE_ITEMS = 3
+_NO_MILVUS = MilvusSettings()
 _NOTHING: Rows = np.empty(0, np.int32)
 
 
@@ -81,19 +89,23 @@ class Engine:
         self.version = self.info.version
 
     @classmethod
-    def load(cls, folder: Path, *, device: DeviceChoice) -> Self:
+    def load(
+        cls, folder: Path, *, device: DeviceChoice, milvus: MilvusSettings = _NO_MILVUS
+    ) -> Self:
         """Load a release folder whole, every file checked against its digest.
 
         Args:
             folder: The release folder.
             device: `auto`, `cpu` or `cuda`.
+            milvus: Where Milvus runs, for a release whose index is kept there.
 
         Raises:
             NotFoundError: If it is no release folder.
             BadArtifactError: If something in it must not be used; the file is named.
             UnavailableDeviceError: If the device is not there.
+            UnavailableIndexError: If Milvus does not answer.
         """
-        release = Release.read(folder, device=device, threads=1)
+        release = Release.read(folder, device=device, threads=1, milvus=milvus)
         return cls(release, Inference.load(release.bundle, device=device))
 
     def keep_gurs(self, entries: int, on_lookups: Callable[[int, int], None]) -> None:
@@ -153,6 +165,7 @@ class Engine:
 
         Raises:
             BadArtifactError: If an answer is not what it must be.
+            UnavailableIndexError: If an index is kept elsewhere, and does not answer.
         """
         items = {name: index.vocabulary.ids[:_PROBE_ITEMS] for name, index in self._indexes.items()}
         crossed = Basis.CROSS_DOMAIN if self._inference.reads_others else Basis.POPULARITY
@@ -171,6 +184,8 @@ class Engine:
         )
         place = f"release {self.version.release}: the {basis.value} probe of domain {shown(domain)}"
         outcome = self.recommend([question])[0]
+        if isinstance(outcome, UnavailableIndexError):
+            raise outcome
         if isinstance(outcome, RecGuruError):
             raise BadArtifactError(f"{place} failed: {outcome}")
         if outcome.basis is not basis:
@@ -195,7 +210,7 @@ class Engine:
             else:
                 groups.setdefault(question.domain, {})[place] = prepared
         for domain, members in groups.items():
-            answers = compute(domain, list(members.values()))
+            answers = _each(domain, list(members.values()), compute)
             outcomes.update(zip(members, answers, strict=True))
         return [outcomes[place] for place in range(len(questions))]
 
@@ -292,6 +307,18 @@ class Engine:
             item_ids=self._index(domain).vocabulary.ids.take(found.rows - 1),
             scores=found.scores.tolist(),
         )
+
+
+def _each(
+    domain: str, tasks: Sequence[P], compute: Callable[[str, Sequence[P]], Sequence[A]]
+) -> Sequence[A | RecGuruError]:
+    """Compute together; where an index does not answer, each alone: some do not need it."""
+    try:
+        return compute(domain, tasks)
+    except UnavailableIndexError as error:
+        if len(tasks) == 1:
+            return [error]
+    return [_each(domain, [task], compute)[0] for task in tasks]
 
 
 def _ranks(item_ids: Sequence[str], found: Found) -> list[ItemRank]:

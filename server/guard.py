@@ -22,6 +22,7 @@ from model.errors import (
     OverloadedError,
     RecGuruError,
     UnauthenticatedError,
+    UnavailableIndexError,
 )
 from server import call as calls
 from server.call import REQUEST_ID, Call
@@ -44,6 +45,7 @@ _CODES: dict[type[RecGuruError], grpc.StatusCode] = {
     UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
     NotReadyError: grpc.StatusCode.UNAVAILABLE,
+    UnavailableIndexError: grpc.StatusCode.UNAVAILABLE,
 }
 
 # What grpc passes through here is of any message type; only the handlers know which.

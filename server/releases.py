@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from indexer.publish import canary, latest
-from model.errors import NotFoundError, NotReadyError, RecGuruError
+from model.errors import NotFoundError, NotReadyError, RecGuruError, UnavailableIndexError
 from server.call import Lane
 from server.engine import Engine
 from server.messages import shown
@@ -115,7 +115,7 @@ class ReleaseWatcher:
 
     A release that fails to load or to answer a probe is refused: the one before goes on serving, a
     canary is tried out no more, and nothing is tried again until the pointer or a file of the
-    release it names changes.
+    release it names changes. Only where what keeps its index does not answer, it is tried again.
     """
 
     def __init__(
@@ -211,6 +211,8 @@ class ReleaseWatcher:
         except RecGuruError as error:
             self._metrics.release_refused(lane.value)
             log.warning("%s refused, still serving release=%s reason: %s", what, serving, error)
+            if isinstance(error, UnavailableIndexError):
+                self._seen = self._canary_seen = None
         except Exception:
             self._metrics.release_refused(lane.value)
             log.exception("%s refused, still serving release=%s", what, serving)

@@ -117,9 +117,10 @@ class Server:
 
     def _load(self, folder: Path) -> Engine:
         """Load a release and probe it; the probe comes from no caller, so its GURs are not kept."""
-        engine = Engine.load(folder, device=self._settings.device)
+        settings = self._settings
+        engine = Engine.load(folder, device=settings.device, milvus=settings.milvus)
         engine.probe()
-        engine.keep_gurs(self._settings.gur_cache_entries, self.metrics.gurs_looked_up)
+        engine.keep_gurs(settings.gur_cache_entries, self.metrics.gurs_looked_up)
         return engine
 
     async def _open(self) -> grpc.aio.Server:

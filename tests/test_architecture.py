@@ -54,6 +54,7 @@ HOMES = {
     ),
     "faiss": ("indexer/faiss_api.py", "indexer/faiss_build.py"),
     "polars": ("model/data/",),
+    "pymilvus": ("indexer/milvus_api.py",),  # an extra
     "recguru": (  # the generated protobuf messages and stubs
         "server/wire.py",
         "server/service.py",
@@ -185,7 +186,7 @@ def test_the_client_builds_only_on_the_light_parts_of_the_model() -> None:
     ("package", "heavy"),
     [
         ("client", {"torch", "faiss", "polars", "indexer", "server"}),
-        ("indexer", {"torch", "grpc", "polars", "server", "client"}),
+        ("indexer", {"torch", "grpc", "polars", "pymilvus", "server", "client"}),
         ("model", {"torch", "faiss", "grpc", "indexer", "server", "client"}),
     ],
 )

@@ -147,7 +147,7 @@ def test_a_kind_that_is_not_known_is_refused_with_those_that_are(
     assert (code, out) == (1, "")
     assert err == (
         "error: setting index.kind: Input should be 'auto', 'flat', 'flat-f16', 'flat-int8', "
-        "'hnsw', 'ivf', 'ivf-int8' or 'ivf-pq' (got 'nsw')\n"
+        "'hnsw', 'ivf', 'ivf-int8', 'ivf-pq' or 'milvus' (got 'nsw')\n"
     )
     assert not root.exists()
 

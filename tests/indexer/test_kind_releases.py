@@ -26,6 +26,7 @@ from indexer.spec import (
     IvfByteSpec,
     IvfPqSpec,
     IvfSpec,
+    MilvusSpec,
     read_spec,
 )
 from model.bundle import Bundle, write_bundle
@@ -93,6 +94,7 @@ def test_a_release_of_any_kind_answers_as_its_index_in_memory_and_is_built_the_s
     assert once.kinds == {"films": kind}
     assert read.kind == kind
     spec = read_spec(once.folder / "index" / "films.json")
+    assert not isinstance(spec, MilvusSpec)
     in_memory = index_of_kind(surface.domain("films"), spec)
     vectors = surface.domain("films").queries
     assert vectors is not None

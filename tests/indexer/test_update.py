@@ -15,7 +15,7 @@ from indexer.index_file import write_index
 from indexer.publish import latest, versions
 from indexer.release import FORMAT, KIND, Release
 from indexer.search import DomainIndex, Query
-from indexer.spec import KINDS, IndexSettings, read_spec
+from indexer.spec import KINDS, IndexSettings, IvfSpec, read_spec
 from model.bundle import Bundle, Floats, write_bundle
 from model.derived import cold_items
 from model.errors import BadArtifactError
@@ -214,7 +214,8 @@ def test_a_domain_that_is_not_changed_keeps_its_files(
     first = first_release(surface, root, "ivf")
     place, table = first / "index" / "films.faiss", surface.domain("films").item_table
     spec = read_spec(place.with_suffix(".json"))
-    write_index(build_index(spec, table[1:] * np.float32(1.01)), spec, place)  # not made anew alike
+    assert isinstance(spec, IvfSpec)
+    write_index(build_index(spec, table[1:] * np.float32(1.01)), spec, place)  # not so anew
     told = {"bundle": surface.digest, "dataset": surface.dataset}
     write_manifest(first, kind=KIND, format_number=FORMAT, content=told)
     counts = paired(tmp_path / "counts", {"films-00003": 3, "films-00001": 1})
