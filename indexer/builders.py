@@ -30,11 +30,15 @@ from indexer.spec import (
     IvfSpec,
     ListedSpec,
 )
+from indexer.state import Level
 from model.bundle import Floats
 from model.errors import BadArtifactError
 
 _NUMBER_BYTES = 4
 _BLOCK = 32  # vectors of a list that fast scan compares at a time
+_ROUNDED = 1 + 2**-16
+"""By how much the squared lengths of equally long vectors may differ, amply: those of cosine
+scoring all have length one, as nearly as float32 tells."""
 
 
 def build_index(spec: IndexSpec, vectors: Floats) -> FaissIndex:
@@ -109,29 +113,61 @@ _BUILDERS: Mapping[type[IndexSpec], Callable[[Any, Floats], FaissIndex]] = Mappi
 )
 
 
+def _exponent(vectors: Floats) -> int:
+    """Find the power of two between which and its half the largest number lies."""
+    return int(np.frexp(np.abs(vectors).max())[1])
+
+
 def _scaled(vectors: Floats) -> Floats:
     """Multiply by the power of two that brings the largest number between 1/2 and 1."""
-    _, exponent = np.frexp(np.abs(vectors).max())
-    scaled: Floats = np.ldexp(vectors, -exponent)
+    scaled: Floats = np.ldexp(vectors, -_exponent(vectors))
     return scaled
 
 
-def levelled(vectors: Floats, group: int = 1) -> Floats:
-    """Scale, and add columns that make all vectors as long as the longest -> (V, C).
+def levelled(vectors: Floats, group: int = 1, level: Level | None = None) -> Floats:
+    """Scale, and add columns that make all vectors equally long -> (V, C).
 
-    The columns are filled up to a multiple of `group`; so many more follow, of which the first
-    makes the vectors longer.
+    They get the length of the longest, or that of a level which they fit. The columns are filled up
+    to a multiple of `group`; so many more follow, of which the first makes the vectors longer.
     """
     width = vectors.shape[1]
     extra = -(-width // group) * group
     longer = np.zeros((len(vectors), extra + group), np.float32)
-    longer[:, :width] = _scaled(vectors)
+    exponent = level.exponent if level else _exponent(vectors)
+    longer[:, :width] = np.ldexp(vectors, -exponent)
     squares = np.vecdot(longer, longer)
-    longer[:, extra] = np.sqrt(squares.max() - squares)
+    squared = level.squared if level else squares.max()
+    longer[:, extra] = np.sqrt(np.maximum(squared - squares, 0))
     return longer
 
 
-def check_index(index: FaissIndex, spec: IndexSpec, shape: tuple[int, ...], name: str) -> None:
+def lists_of(longer: Floats, centres: Floats) -> NDArray[np.int64]:
+    """Find the list of each levelled vector (N, D + 1), by centres (L, D) of an index -> (N,).
+
+    Centres have length one, which tells the column that they have lost.
+    """
+    lost = np.sqrt(np.maximum(1 - np.vecdot(centres, centres), 0))
+    return faiss_build.nearest_lists(longer, np.column_stack([centres, lost]))
+
+
+def level_of(vectors: Floats) -> Level:
+    """Say to which level vectors (V, D) alone are brought."""
+    exponent = _exponent(vectors)
+    scaled = np.ldexp(vectors, -exponent)
+    return Level(exponent=exponent, squared=float(np.vecdot(scaled, scaled).max()))
+
+
+def fits(level: Level, vectors: Floats) -> bool:
+    """Say whether no vector (N, D) is longer than a level, rounding aside."""
+    with np.errstate(over="ignore"):  # what leaves the range of float32 is longer
+        scaled = np.ldexp(vectors, -level.exponent)
+        squares = np.vecdot(scaled, scaled)
+    return bool((squares <= level.squared * _ROUNDED).all())
+
+
+def check_index(
+    index: FaissIndex, spec: IndexSpec, shape: tuple[int, ...], name: str, *, removed: int = 0
+) -> None:
     """Check that an index is what its spec, its vocabulary and its item table say.
 
     Args:
@@ -139,6 +175,7 @@ def check_index(index: FaissIndex, spec: IndexSpec, shape: tuple[int, ...], name
         spec: What it should be.
         shape: (V, D) of the vectors it should hold.
         name: What the message calls it.
+        removed: Entries that it should hold behind these; see `indexer.state`.
 
     Raises:
         BadArtifactError: If it is of another kind, metric, size or width, is built otherwise than
@@ -146,12 +183,12 @@ def check_index(index: FaissIndex, spec: IndexSpec, shape: tuple[int, ...], name
     """
     items, width = shape
     columns = columns_of(spec, width)
-    found, wanted = faiss_api.structure_of(index), _structure(spec, items, columns)
+    found, wanted = faiss_api.structure_of(index), _structure(spec, items + removed, columns)
     if found["class"] != wanted["class"] and not (spec.kind == "flat" and faiss_api.is_flat(index)):
         raise BadArtifactError(f"{name} is no index of kind {spec.kind}")
     if not faiss_api.is_inner_product(index):
         raise BadArtifactError(f"{name} does not rank by inner product")
-    if (index.ntotal, index.d) != (items, columns):
+    if (index.ntotal, index.d) != (items + removed, columns):
         table = f"{items} of width {width}" + (f", {columns} columns" if columns > width else "")
         raise BadArtifactError(
             f"{name} holds {index.ntotal} vectors of width {index.d}; the item table has {table}"

@@ -157,6 +157,9 @@ class ApproximateEngine:
         self._spec = spec
         self._table = table
         self._threads = threads
+        # Behind its items an index may hold entries that are none any more; see `indexer.state`.
+        # A bitmap of rows has no bits for them.
+        self._behind = {"items": len(table) - 1} if index.ntotal >= len(table) else {}
 
     @property
     def rerank(self) -> float:
@@ -167,7 +170,7 @@ class ApproximateEngine:
         """Ask FAISS; see `Proposer.propose`."""
         if self._threads is not None:
             faiss_api.set_threads(self._threads)
-        spent = self._spent(count, effort)
+        spent = self._spent(count, effort) | self._behind
         return faiss_api.propose_rows(self._index, self._padded(vectors), count, **spent)
 
     @property

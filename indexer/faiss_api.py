@@ -1,4 +1,4 @@
-"""The door to FAISS, with `faiss_build` where indexes are made: nothing else imports it.
+"""The door to FAISS, with `faiss_build` and `faiss_changes`: nothing else imports it.
 
 FAISS positions count from 0; rows count from 1 and row 0 is padding, so position = row - 1. The
 id map is the vocabulary, outside FAISS. Shapes: B queries, V items, D width.
@@ -40,7 +40,7 @@ FaissIndex = faiss.Index
 """An index of any kind; this project reads its `ntotal` (vectors in it) and `d` (their width)."""
 
 HALF, BYTE = faiss.ScalarQuantizer.QT_fp16, faiss.ScalarQuantizer.QT_8bit
-_FLAGS = faiss.IO_FLAG_MMAP_IFC | _faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
+_FLAGS = _faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
 """The table helps no inner product."""
 _TABLE_BYTES = 1 << 28
 """What FAISS counts as read for that table all the same, at most."""
@@ -147,8 +147,8 @@ def write_index(index: FaissIndex, file: IO[bytes]) -> None:
     faiss.write_index(index, _faiss.PyCallbackIOWriter(file.write))
 
 
-def read_index(path: Path) -> FaissIndex:
-    """Map an index in a file, which must not be cut short: see `index_file`.
+def read_index(path: Path, *, mapped: bool) -> FaissIndex:
+    """Map or load an index in a file, which must not be cut short: see `index_file`.
 
     Raises:
         BadArtifactError: If there is no such file or FAISS cannot make an index of it.
@@ -158,7 +158,8 @@ def read_index(path: Path) -> FaissIndex:
         # Nothing in a file is larger than it: FAISS makes room for whatever size the file states.
         _faiss.set_deserialization_vector_byte_limit(size + _TABLE_BYTES)
         _faiss.set_deserialization_loop_limit(size)
-        index: FaissIndex | None = faiss.read_index(str(path), _FLAGS)
+        flags = _FLAGS | faiss.IO_FLAG_MMAP_IFC if mapped else _FLAGS
+        index: FaissIndex | None = faiss.read_index(str(path), flags)
     except OSError as error:
         raise BadArtifactError(f"{path} cannot be read: {error.strerror}") from None
     except (RuntimeError, MemoryError) as error:
@@ -191,6 +192,7 @@ def propose_rows(
     *,
     probes: int | None = None,
     effort: int | None = None,
+    items: int | None = None,
 ) -> Rows:
     """Ask an approximate index for rows; a batch is answered as each query would be alone.
 
@@ -200,6 +202,8 @@ def propose_rows(
         count: Rows asked for, from 1.
         probes: Lists looked through, for an index that has lists.
         effort: Items kept in view, for an index that has links.
+        items: Positions that may be answered, the first ones; None for all. For an index that has
+            links.
 
     Returns:
         (B, count): each row once, in no order to rely on; 0 where fewer were found.
@@ -207,7 +211,8 @@ def propose_rows(
     if probes is None and effort is None:
         _, positions = index.search(vectors, count)
     elif probes is None:
-        links = _faiss.SearchParametersHNSW(efSearch=effort)
+        only = _faiss.IDSelectorRange(0, items) if items is not None else None
+        links = _faiss.SearchParametersHNSW(efSearch=effort, sel=only)
         _, positions = index.search(vectors, count, params=links)
     else:
         lists = _faiss.SearchParametersIVF(nprobe=probes)

@@ -57,7 +57,7 @@ def part(vectors: Floats, *, lists: int) -> tuple[Floats, NDArray[np.int64]]:
     """Part vectors (V, C), all equally long, into lists by direction, from 1 to V of them.
 
     Returns:
-        The lists' centres, (L, C), and the list of each vector, (V,).
+        The lists' centres, (L, C), of length one, and the list of each vector, (V,).
     """
     about = _faiss.ClusteringParameters()
     about.spherical = True
@@ -67,9 +67,18 @@ def part(vectors: Floats, *, lists: int) -> tuple[Floats, NDArray[np.int64]]:
     clusters = _faiss.Clustering(vectors.shape[1], lists, about)
     with using_threads(ALL_THREADS):
         clusters.train(vectors, faiss.IndexFlatIP(vectors.shape[1]))
-        centres: Floats = faiss.vector_to_array(clusters.centroids).reshape(lists, -1)
-        _, nearest = flat_index(centres).search(vectors, 1)
-    return centres, nearest[:, 0]
+    centres: Floats = faiss.vector_to_array(clusters.centroids).reshape(lists, -1)
+    lengths = np.linalg.norm(centres, axis=1, keepdims=True)
+    centres /= np.where(lengths > 0, lengths, 1)  # they have other lengths if lists are all items
+    return centres, nearest_lists(vectors, centres)
+
+
+def nearest_lists(vectors: Floats, centres: Floats) -> NDArray[np.int64]:
+    """Find the list of each vector (N, C), by the lists' centres (L, C) -> (N,)."""
+    with using_threads(ALL_THREADS):
+        _, nearest = flat_index(centres).search(np.ascontiguousarray(vectors), 1)
+    lists: NDArray[np.int64] = nearest[:, 0]
+    return lists
 
 
 def ivf_index(vectors: Floats, centres: Floats, lists: NDArray[np.int64]) -> FaissIndex:
@@ -101,8 +110,18 @@ def ivf_scalar_index(vectors: Floats, centres: Floats, lists: NDArray[np.int64])
 
 def _put_into_lists(index: Any, vectors: Floats, lists: NDArray[np.int64]) -> None:  # noqa: ANN401  # see _faiss
     index.is_trained = True
-    positions, vectors = np.arange(len(vectors)), np.ascontiguousarray(vectors)
-    places = (vectors, positions, np.ascontiguousarray(lists))
+    add_to_lists(index, vectors, np.arange(len(vectors)), lists)
+
+
+def add_to_lists(
+    index: Any,  # noqa: ANN401  # see _faiss
+    vectors: Floats,
+    positions: NDArray[np.int64],
+    lists: NDArray[np.int64],
+) -> None:
+    """Put vectors (N, D) with these positions (N,) into these lists (N,)."""
+    # FAISS is handed addresses: the arrays must live until it is done.
+    places = [np.ascontiguousarray(each) for each in (vectors, positions, lists)]
     index.add_core(len(vectors), *(faiss.swig_ptr(each) for each in places))
 
 

@@ -11,6 +11,7 @@ from indexer import faiss_api
 from indexer.builders import check_index
 from indexer.faiss_api import FaissIndex
 from indexer.spec import FlatSpec, IndexSpec
+from indexer.state import read_state, state_path
 from model.bundle import Floats
 from model.errors import BadArtifactError
 from model.files import writing
@@ -32,22 +33,30 @@ def write_index(index: FaissIndex, spec: IndexSpec, path: Path) -> None:
             file.write(_MARK % file.tell())
 
 
-def read_index(path: Path, spec: IndexSpec, vectors: Floats) -> FaissIndex:
+def read_index(path: Path, spec: IndexSpec, vectors: Floats, *, mapped: bool = True) -> FaissIndex:
     """Open the index of vectors (V, D) and check it; its file's digest must be checked already.
 
-    The file is mapped, so that processes share its pages: nobody may write to it from then on. Only
-    the lists of an `ivf-pq` index are copied.
+    A mapped file is shared between processes, page by page: nobody may write to it from then on.
+    Only the lists of an `ivf-pq` index are copied. What is not mapped may be changed.
 
     Raises:
         BadArtifactError: If there is no such file, it is damaged, or it holds another index than
-            its spec and the vectors say.
+            its spec, its state and the vectors say.
     """
     try:
         _check_length(path, spec)
     except OSError as error:
         raise BadArtifactError(f"{path} cannot be read: {error.strerror}") from None
-    index = faiss_api.read_index(path)
-    check_index(index, spec, vectors.shape, str(path))
+    place = state_path(path)
+    state = read_state(place, spec)
+    index = faiss_api.read_index(path, mapped=mapped)
+    removed = state.removed if state else 0
+    if state and index.ntotal != len(vectors) + removed:
+        raise BadArtifactError(
+            f"{place} counts {removed} removed entries, the item table has {len(vectors)} items, "
+            f"but {path} holds {index.ntotal} vectors"
+        )
+    check_index(index, spec, vectors.shape, str(path), removed=removed)
     if isinstance(spec, FlatSpec) and not faiss_api.holds(index, vectors):
         raise BadArtifactError(f"{path} holds other vectors than the item table")
     return index

@@ -4,6 +4,7 @@
     bundle/                           a copy of the bundle
     index/<domain>.faiss              the index; position p holds the vector of row p + 1
     index/<domain>.json               the spec it was built to; of kind `milvus` it stands alone
+    index/<domain>.state.json         if an update has appended to it: what has become of it
     candidates/<domain>/<name>.npy    named sets of rows
     attributes/<domain>/<name>.*.npy  the values that items have of an attribute
 
@@ -27,11 +28,12 @@ from indexer.milvus_engine import identity, open_collection
 from indexer.publish import latest
 from indexer.search import DomainIndex
 from indexer.spec import DeviceChoice, IndexSpec, MilvusSpec, read_spec, write_spec
+from indexer.state import IndexState, state_path, write_state
 from model.bundle import Bundle, DomainTables, read_bundle_manifest
 from model.errors import BadArtifactError
 from model.files import MANIFEST, check_files, read_manifest, write_manifest
 
-__all__ = ["Release", "add_index", "finish_release", "latest"]
+__all__ = ["Release", "add_index", "finish_release", "latest", "seal_release"]
 
 KIND = "recguru-release"
 FORMAT = 1
@@ -120,12 +122,16 @@ def _open_file(
     return open_engine(where, spec, index, tables.item_table, threads=threads)
 
 
-def add_index(folder: Path, domain: str, spec: IndexSpec, index: FaissIndex) -> None:
-    """Write the index of a domain, and the spec it was built to, into a release folder."""
+def add_index(
+    folder: Path, domain: str, spec: IndexSpec, index: FaissIndex, state: IndexState | None = None
+) -> None:
+    """Write the index of a domain, its spec and its state, if it has one, into a release folder."""
     place = folder / INDEX
     place.mkdir(exist_ok=True)
     write_index(index, spec, place / f"{domain}.faiss")
     write_spec(spec, place / f"{domain}.json")
+    if state is not None:
+        write_state(state, state_path(place / f"{domain}.faiss"))
 
 
 def finish_release(
@@ -147,6 +153,11 @@ def finish_release(
     """
     write_sets(folder / CANDIDATES, sets)
     write_attributes(folder / ATTRIBUTES, attributes)
+    return seal_release(folder, bundle)
+
+
+def seal_release(folder: Path, bundle: Bundle) -> str:
+    """Write the manifest of a release folder that lacks nothing else; return its digest."""
     content = {"bundle": bundle.digest, "dataset": bundle.dataset}
     return write_manifest(folder, kind=KIND, format_number=FORMAT, content=content)
 

@@ -223,6 +223,10 @@ class IndexSettings(Settings):
     """Kinds that `auto` builds and compares where exact search is too slow: the quickest of all
     that were measured, in little memory."""
 
+    rebuild_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """An update appends to an index that takes long to build, and builds it anew where the entries
+    removed and added since the last time are more than this share of the items."""
+
     max_attribute_values: Annotated[int, Field(ge=1, le=1 << 16)] = 1000
     """Different values that the items of a domain may have of one attribute. Each is a bitmap of
     all items, 183 kB for the paper's 1.46 M; what has more values, such as a brand, is better given

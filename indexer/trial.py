@@ -18,14 +18,28 @@ def try_out(
     Raises:
         BadArtifactError: If one finds too little.
     """
-    for name, index in release.indexes.items():
+    for problem in shortfalls(release, samples, settings, advance).values():
+        raise BadArtifactError(f"{problem}; not published")
+
+
+def shortfalls(
+    release: Release, samples: Mapping[str, Sample], settings: IndexSettings, advance: Advance
+) -> dict[str, str]:
+    """Ask the indexes of the domains that there are samples of; say of those that find too little.
+
+    Returns:
+        What each of them found and should have found, by domain.
+    """
+    problems = {}
+    for name, sample in samples.items():
+        index, vectors = release.indexes[name], sample.held_out
         exact = index.kind == "flat"
-        vectors = samples[name].held_out
         found = recall(index, vectors[: settings.probes] if exact else vectors, k=settings.k)
         wanted = 1 if exact else settings.recall
         if found < wanted:
-            raise BadArtifactError(
+            problems[name] = (
                 f"the {index.kind} index of {name} found {found:.2%} of what exact search finds, "
-                f"wanted are {wanted:.2%}; not published"
+                f"wanted are {wanted:.2%}"
             )
         advance(note=f"{name} tried")
+    return problems

@@ -1,32 +1,29 @@
 """A release with other items, made from a release without training anything.
 
-The networks stay as they are but for the rows by which they know items (`model.derived`). An index
-whose vectors are all what they were is copied; any other is built anew from the item table, to the
-spec it had, since an index says of positions nothing but that they are rows. A collection of Milvus
-belongs to one release, so the new one always gets its own.
+The networks stay as they are but for the rows by which they know items (`model.derived`). What
+becomes of the indexes is in `indexer.renewal`; one that was appended to and then finds too little
+is built anew. A collection of Milvus belongs to one release, so the new one always gets its own.
 """
 
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from indexer.builders import build_index
 from indexer.change_files import ReadChanges, Role, read_changes
 from indexer.engine import resolve_device
 from indexer.milvus_api import MilvusSettings
 from indexer.milvus_build import NewCollections, building
 from indexer.moved_sets import moved_attributes, moved_sets
 from indexer.publish import publish
-from indexer.release import BUNDLE, INDEX, Release, add_index, finish_release
+from indexer.release import BUNDLE, INDEX, Release, finish_release, seal_release
+from indexer.renewal import How, Renewal, rebuild_index, renew_index
 from indexer.sample import Sample, sample_of
-from indexer.spec import IndexSettings, IndexSpec, ListedSpec, MilvusSpec, read_spec
-from indexer.trial import try_out
+from indexer.spec import IndexSettings, MilvusSpec, read_spec
+from indexer.trial import shortfalls, try_out
 from model.bundle import Bundle
 from model.console import Advance
 from model.derived import (
@@ -38,8 +35,8 @@ from model.derived import (
     is_cosine,
     write_derived,
 )
-from model.errors import BadDataError, NotFoundError
-from model.files import publishing, writing
+from model.errors import BadArtifactError, BadDataError, NotFoundError
+from model.files import MANIFEST, publishing
 
 _SEED = 0
 _NO_MILVUS = MilvusSettings()
@@ -51,6 +48,10 @@ class UpdatedDomain:
 
     kind: str
     """Of its index."""
+    index: How
+    """What was done for the index."""
+    why: str
+    """Why it was rebuilt; empty where it was not."""
     items: int
     added: int
     removed: int
@@ -83,6 +84,16 @@ class _Derived:
 
     domains: Mapping[str, DerivedDomain]
     weights: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A release that is finished and not published."""
+
+    folder: Path
+    digest: str
+    bundle: Bundle
+    renewals: Mapping[str, Renewal]
 
 
 def steps(release: Release) -> int:
@@ -120,31 +131,30 @@ def update(  # noqa: PLR0913  # one parameter an option
         UnavailableDeviceError: If `cuda` is asked for and cannot be used.
         UnavailableIndexError: If Milvus is to keep the index and does not answer.
     """
-    started = time.perf_counter()
-    device = resolve_device(settings.device)
+    started, share = time.perf_counter(), settings.rebuild_share
+    settings = settings.model_copy(update={"device": resolve_device(settings.device)})
     read = _read(release.bundle, files)
     after = _derived(release.bundle, {name: each.changes for name, each in read.items()})
     sets, emptied = moved_sets(release.indexes, after.domains)
     attributes = moved_attributes(release.indexes, after.domains)
-    samples = _samples(after, settings.queries)
     with building(root, milvus) as (work, collections):
         with publishing(work / "release") as folder:
             bundle = _write_bundle(folder / BUNDLE, release.bundle, after)
+            renewals = {}
             for name, each in after.domains.items():
-                _add_index(folder, release, each, bundle.digest, collections)
-                advance(note=f"{name} {release.indexes[name].kind}")
+                renewals[name] = _renewed(folder, release, each, bundle.digest, collections, share)
+                advance(note=f"{name} {release.indexes[name].kind} {renewals[name].how}")
             digest = finish_release(folder, bundle, sets, attributes)
-        finished = Release.read(work / "release", device=device, milvus=milvus)
-        try_out(finished, samples, settings, advance)
-        moves = replaces is not None
-        place = publish(root, work / "release", digest, activate=moves, replaces=replaces)
+        made = _Made(work / "release", digest, bundle, renewals)
+        made = _tried(made, release, after, settings, milvus, advance)
+        place = publish(root, made.folder, made.digest, activate=bool(replaces), replaces=replaces)
     return Updated(
         folder=place,
-        digest=digest,
+        digest=made.digest,
         base=release.version,
         bundle=bundle.digest,
         domains={
-            name: _described(finished.indexes[name].kind, each, read.get(name))
+            name: _described(release.indexes[name].kind, made.renewals[name], each, read.get(name))
             for name, each in after.domains.items()
         },
         emptied=tuple(emptied),
@@ -184,43 +194,63 @@ def _write_bundle(place: Path, bundle: Bundle, after: _Derived) -> Bundle:
     return Bundle.read(place, verify=False)
 
 
-def _add_index(
+def _renewed(
     folder: Path,
     release: Release,
     derived: DerivedDomain,
     bundle: str,
     collections: NewCollections,
-) -> None:
-    """Copy the index of a domain where its vectors are what they were, else build it anew."""
-    tables = derived.tables
-    before = release.folder / INDEX / f"{tables.name}.faiss"
-    spec = read_spec(before.with_suffix(".json"))
+    rebuild_share: float,
+) -> Renewal:
+    """Write the index of a domain into the folder of a new release, or into a new collection."""
+    name = derived.tables.name
+    spec = read_spec(release.folder / INDEX / f"{name}.json")
     if isinstance(spec, MilvusSpec):
-        collections.add_to_spec(folder, tables, bundle, spec)
-    elif np.array_equal(tables.item_table, release.bundle.domain(tables.name).item_table):
-        place = folder / INDEX
-        place.mkdir(exist_ok=True)
-        for file in (before, before.with_suffix(".json")):
-            with writing(place / file.name):
-                shutil.copyfile(file, place / file.name)
-    else:
-        fitting = _fitting(spec, len(tables.vocabulary))
-        index = build_index(fitting, tables.item_table[1:])
-        add_index(folder, tables.name, fitting, index)
+        collections.add_to_spec(folder, derived.tables, bundle, spec)
+        return Renewal("rebuilt", "a collection belongs to one release")
+    return renew_index(folder, release, derived, rebuild_share)
 
 
-def _fitting(spec: IndexSpec, items: int) -> IndexSpec:
-    """Part items into no more lists than there are items."""
-    if not isinstance(spec, ListedSpec):
-        return spec
-    lists = min(spec.lists, items)
-    return spec.model_copy(update={"lists": lists, "probes": min(spec.probes, lists)})
+def _tried(
+    made: _Made,
+    release: Release,
+    after: _Derived,
+    settings: IndexSettings,
+    milvus: MilvusSettings,
+    advance: Advance,
+) -> _Made:
+    """Try a release; where what was appended to finds too little, build that anew and try again."""
+    samples = _samples(after, settings.queries)
+    finished = Release.read(made.folder, device=settings.device, milvus=milvus)
+    problems = shortfalls(finished, samples, settings, advance)
+    for name, problem in problems.items():
+        if made.renewals[name].how != "appended":
+            raise BadArtifactError(f"{problem}; not published")
+    if not problems:
+        return made
+    renewals = dict(made.renewals)
+    place = made.folder.with_name("again")
+    with publishing(place) as folder:
+        for part in made.folder.iterdir():
+            part.rename(folder / part.name)
+        (folder / MANIFEST).unlink()
+        for name, problem in problems.items():
+            renewals[name] = rebuild_index(folder, release, after.domains[name], problem)
+        digest = seal_release(folder, made.bundle)
+    tried = {name: samples[name] for name in problems}
+    advance(-len(tried))
+    try_out(Release.read(place, device=settings.device, milvus=milvus), tried, settings, advance)
+    return _Made(place, digest, made.bundle, renewals)
 
 
-def _described(kind: str, derived: DerivedDomain, read: ReadChanges | None) -> UpdatedDomain:
+def _described(
+    kind: str, renewal: Renewal, derived: DerivedDomain, read: ReadChanges | None
+) -> UpdatedDomain:
     changes = read.changes if read else ItemChanges()
     return UpdatedDomain(
         kind=kind,
+        index=renewal.how,
+        why=renewal.why,
         items=len(derived.tables.vocabulary),
         added=len(changes.added),
         removed=len(changes.removed),

@@ -170,7 +170,9 @@ def _print_updated(updated: "Updated", *, as_json: bool) -> None:
         return
     typer.echo(f"release {updated.folder} from {updated.base} in {updated.seconds:.1f} s")
     for name, each in updated.domains.items():
+        done = f"{each.index} ({each.why})" if each.why else each.index
         typer.echo(
-            f"  {name}: {each.items:,} items, index {each.kind}; {each.added:,} added, "
-            f"{each.removed:,} removed, {each.renamed:,} renamed; {each.cold:,} cold"
+            f"  {name}: {each.items:,} items, index {each.kind} {done}; "
+            f"{each.added:,} added, {each.removed:,} removed, {each.renamed:,} renamed; "
+            f"{each.cold:,} cold"
         )

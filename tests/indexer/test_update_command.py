@@ -66,9 +66,10 @@ def test_people_and_programs_are_told_what_an_update_did(
     assert told.code == 0
     lines = told.output.splitlines()
     assert lines[0].startswith(f"release {latest(root)} from {first.name} in ")
+    rebuilt = "index flat rebuilt (flat is quick to build)"
     assert lines[1:] == [
-        "  books: 72 items, index flat; 2 added, 0 removed, 1 renamed; 1 cold",
-        "  films: 1,497 items, index flat; 0 added, 3 removed, 0 renamed; 0 cold",
+        f"  books: 72 items, {rebuilt}; 2 added, 0 removed, 1 renamed; 1 cold",
+        f"  films: 1,497 items, {rebuilt}; 0 added, 3 removed, 0 renamed; 0 cold",
     ]
     assert (
         "warning: books: 1 of the ids that items are said to be like are not known there and do "
@@ -84,6 +85,8 @@ def test_people_and_programs_are_told_what_an_update_did(
     assert figures["bundle"] == Release.read(root / figures["release"]).bundle.digest
     assert figures["domains"]["films"] == {
         "kind": "flat",
+        "index": "rebuilt",
+        "why": "flat is quick to build",
         "items": 1497,
         "added": 0,
         "removed": 3,

@@ -1,0 +1,82 @@
+"""The state of an index that was appended to: refused when it cannot be that, and its level."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexer.builders import fits, level_of, levelled
+from indexer.publish import latest, versions
+from indexer.release import Release
+from indexer.spec import ByteSpec, IndexSpec
+from indexer.state import read_state
+from model.errors import BadArtifactError
+from tests.indexer.appending import (
+    SPECS,
+    Films,
+    first_release,
+    reseal,
+)
+
+
+def test_vectors_of_one_length_are_appended_whatever_rounding_did_to_them() -> None:
+    generator = np.random.default_rng(4)
+    vectors = generator.standard_normal((4000, 7)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    level = level_of(vectors[:50])
+    assert np.vecdot(vectors, vectors).max() > np.vecdot(vectors[:50], vectors[:50]).max()
+    assert fits(level, vectors)
+    assert not fits(level, vectors * np.float32(1.001))
+    assert not fits(level, np.full((1, 7), 3e38, np.float32))
+    assert np.isfinite(levelled(vectors, level=level)).all()
+
+
+def damaged(state: dict[str, object]) -> Iterator[tuple[str, str]]:
+    """Give contents of a state's file, and what is said of each."""
+    level = {"exponent": 1, "squared": 1e-3}
+    yield "", "holds no state of an index that this version knows: content: Invalid JSON"
+    yield json.dumps(state | {"more": 1}), "more: Extra inputs are not permitted"
+    yield json.dumps(state | {"changed": -1}), "changed: Input should be greater than or equal to 0"
+    yield json.dumps(state | {"removed": "9"}), "removed: Input should be a valid integer"
+    yield json.dumps(state | {"level": {"exponent": 1}}), "level.squared: Field required"
+    yield json.dumps(state | {"removed": 19}), "counts 19 removed entries; this hnsw index keeps at"
+    yield json.dumps(state | {"removed": 8}), r"counts 8 removed entries, the item table has 600 .*"
+    yield json.dumps(state | {"level": level}), "tells of another index: its level is too low"
+
+
+def test_a_state_that_is_damaged_or_of_another_index_is_refused_by_name(tmp_path: Path) -> None:
+    root = first_release(tmp_path, "hnsw")
+    films = Films.of(root, 9)
+    films.updated(root, 9, 9)
+    place = latest(root) / "index" / "films.state.json"
+    whole, release = place.read_text(), Release.read(latest(root))
+    for content, said in damaged(json.loads(whole)):
+        place.write_text(content)
+        with pytest.raises(BadArtifactError, match=r"films\.state\.json is damaged"):
+            Release.read(latest(root))
+        reseal(release)
+        with pytest.raises(BadArtifactError, match=rf"films\.state\.json.*{said}"):
+            films.updated(root, 1, 1)
+    place.unlink()
+    reseal(release)
+    with pytest.raises(BadArtifactError, match=r"films\.faiss holds 609 vectors"):
+        Release.read(latest(root))
+    assert len(versions(root)) == 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "removed", "said"),
+    [
+        (SPECS["ivf"], 1, "this ivf index keeps at most 0"),
+        (ByteSpec(), 0, "kind flat-int8 is never appended to"),
+    ],
+)
+def test_a_state_beside_an_index_that_has_none_is_refused(
+    tmp_path: Path, spec: IndexSpec, removed: int, said: str
+) -> None:
+    state = {"level": {"exponent": 1, "squared": 1.0}, "changed": 5, "removed": removed}
+    (tmp_path / "films.state.json").write_text(json.dumps(state))
+    with pytest.raises(BadArtifactError, match=rf"films\.state\.json.*{said}"):
+        read_state(tmp_path / "films.state.json", spec)
