@@ -24,6 +24,7 @@ def examine() -> list[Finding]:
         judge_faiss(faiss_wheels()),
         _faiss_module(),
         _torch_module(),
+        _milvus(),
         *_processors(),
     ]
 
@@ -78,6 +79,13 @@ def _torch_module() -> Finding:
     torch = describe_torch()
     cuda = f"CUDA {torch['cuda_build']}" if torch["cuda_build"] else "built for CPU only"
     return Finding("torch module", f"{torch['version']}, {cuda}, GPU: {torch['gpu'] or 'none'}")
+
+
+def _milvus() -> Finding:
+    try:
+        return Finding("pymilvus", version("pymilvus"))
+    except PackageNotFoundError:
+        return Finding("pymilvus", "none: of use only where an index is kept in Milvus")
 
 
 def _processors() -> Iterator[Finding]:
