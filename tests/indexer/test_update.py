@@ -147,7 +147,7 @@ def updates(bundle: Bundle, root: Path, kind: str, rounds: int, folder: Path) ->
         made = updated(root, {"films": files}, recall=RECALL)
         index = Release.read(made.folder).indexes["films"]
         assert index.kind == kind
-        check(index, double, list(queries[place::41]))
+        check(index, double, list(queries[place::20]))
     return double
 
 
