@@ -22,6 +22,7 @@ from indexer.spec import (
 
 _LISTS_PER_ROOT = 4  # lists, as a multiple of the square root of the number of items
 _RERANKS = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16)
+_BYTE_RERANKS = (1.5, 2, 3, 4)  # of bytes in lists, which are nearly right
 _EFFORTS = (16, 1024)
 _FIRST_PROBES = 4
 _LEAST_SHARE = 1 / 2
@@ -46,7 +47,7 @@ def ladder(kind: ApproximateKind, settings: IndexSettings, items: int) -> list[A
             probes = [ivf.probes] if ivf.probes else _probes(lists)
             return [IvfSpec(lists=lists, probes=each) for each in probes]
         case "ivf-int8":
-            lists, steps = _together(settings.ivf_int8, items, _RERANKS)
+            lists, steps = _together(settings.ivf_int8, items, _BYTE_RERANKS)
             return [IvfByteSpec(lists=lists, probes=each, rerank=rerank) for each, rerank in steps]
         case "ivf-pq":
             lists, steps = _together(settings.ivf_pq, items, [*_geometric(*_CODE_RERANKS)])
