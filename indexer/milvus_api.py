@@ -33,7 +33,8 @@ MOST_ROWS = 16_384
 """Rows that Milvus finds for a query, at most."""
 
 _ROW, _VECTOR = "row", "vector"
-_MOST_QUERIES = 1024
+_MOST_QUERIES = 64
+"""Queries asked together: each such part has the time-out for itself, however many there are."""
 _BATCH_BYTES = 4 << 20
 _PAUSE_S = 0.5
 """After a search failed, others fail at once for so long: none of them waits for its time-out."""

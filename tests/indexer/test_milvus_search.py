@@ -106,9 +106,20 @@ def test_vectors_of_unlike_length_are_found_by_their_products(
     table = surface.item_table * generator.uniform(0.5, 2, (ITEMS + 1, 1)).astype(np.float32)
     tables = tables_of("unlike", table)
 
-    found = recall(shelf.index_of(tables, "hnsw"), preference_like(table, 60, seed=5), k=10)
+    index = shelf.index_of(tables, "hnsw")
+    found = recall(index, preference_like(table, 60, seed=5), k=10)
 
     assert found >= 0.95
+    engine = index._engine
+    assert isinstance(engine, MilvusEngine)
+    stored = shelf.milvus.client().get(
+        engine._spec.collection, ids=[1, 700, ITEMS], output_fields=["row", "vector"]
+    )
+    vectors = {each["row"]: np.array(each["vector"]) for each in stored}
+    lengths = [np.linalg.norm(vector) for vector in vectors.values()]
+    np.testing.assert_allclose(lengths, lengths[0], rtol=1e-5)  # else links lead to the longest
+    ratio = vectors[700][:WIDTH] / table[700]
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-6)
 
 
 def test_any_set_is_searched_exactly(searched: DomainIndex, surface: DomainTables) -> None:
