@@ -132,11 +132,11 @@ async def test_of_many_calls_whose_deadline_passed_unheard_at_most_one_pass_is_c
         computed = counted(running.server.current.engine)
         with running.stalled():
             hurried = [
-                asyncio.ensure_future(running.stub.Recommend(REQUEST, timeout=3))
+                asyncio.ensure_future(running.stub.Recommend(REQUEST, timeout=6))
                 for _ in range(200)
             ]
             await running.queued(200)
-            time.sleep(3.2)  # noqa: ASYNC251  # nobody learns that the deadlines have passed
+            time.sleep(6.2)  # noqa: ASYNC251  # nobody learns that the deadlines have passed
         time.sleep(0.5)  # noqa: ASYNC251  # the compute thread goes on meanwhile
         ends = await asyncio.gather(*hurried, return_exceptions=True)
         answer = await running.stub.Recommend(REQUEST, timeout=WAIT_S)
