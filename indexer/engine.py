@@ -171,7 +171,7 @@ class ApproximateEngine:
         if self._threads is not None:
             faiss_api.set_threads(self._threads)
         spent = self._spent(count, effort) | self._behind
-        return faiss_api.propose_rows(self._index, self._padded(vectors), count, **spent)
+        return faiss_api.propose_rows(self._index, padded(vectors, self._index.d), count, **spent)
 
     @property
     def broad(self) -> float:
@@ -184,14 +184,8 @@ class ApproximateEngine:
         """Ask FAISS; see `Selective.select`."""
         if self._threads is not None:
             faiss_api.set_threads(self._threads)
-        query, spent = self._padded(vector[np.newaxis]), self._spent(count, effort)
+        query, spent = padded(vector[np.newaxis], self._index.d), self._spent(count, effort)
         return faiss_api.select_rows(self._index, query, count, among.by_position(), **spent)
-
-    def _padded(self, vectors: Floats) -> Floats:
-        """Fill the columns that an index has beyond D."""
-        queries = np.zeros((len(vectors), self._index.d), np.float32)
-        queries[:, : vectors.shape[1]] = vectors
-        return queries
 
     def _spent(self, count: int, effort: int) -> dict[str, int]:
         """Say what a search spends, as arguments of FAISS."""
@@ -207,6 +201,13 @@ class ApproximateEngine:
         """Multiply with numpy; see `Proposer.products`."""
         with blas.threads(self._threads):
             return table_products(self._table, vector, rows)
+
+
+def padded(vectors: Floats, columns: int) -> Floats:
+    """Give queries (B, D) the columns that an index has beyond D: zeros, which change no score."""
+    queries = np.zeros((len(vectors), columns), np.float32)
+    queries[:, : vectors.shape[1]] = vectors
+    return queries
 
 
 def table_products(table: Floats, vector: Floats, rows: Rows | None) -> Floats:

@@ -13,16 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from indexer import blas
-from indexer.builders import columns_of
-from indexer.engine import table_products
+from indexer.engine import padded, table_products
 from indexer.milvus_api import MOST_ROWS, Milvus, MilvusSettings
-from indexer.spec import HnswSpec, MilvusSpec
+from indexer.spec import MilvusSpec
 from model.bundle import Floats
 from model.data.vocabulary import Rows
 from model.errors import BadArtifactError
-
-LEVELLED = HnswSpec()
-"""The kind whose columns a collection has."""
 
 
 class MilvusEngine:
@@ -50,8 +46,7 @@ class MilvusEngine:
         """
         if count > MOST_ROWS:
             return np.zeros((len(vectors), count), np.int32)
-        queries = np.zeros((len(vectors), columns_of(LEVELLED, vectors.shape[1])), np.float32)
-        queries[:, : vectors.shape[1]] = vectors
+        queries = padded(vectors, vectors.shape[1] + 1)
         spec, spent = self._spec, {}
         if spec.structure == "hnsw":
             spent = {"ef": max(count, spec.effort * effort)}

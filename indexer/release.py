@@ -4,7 +4,7 @@
     bundle/                           a copy of the bundle
     index/<domain>.faiss              the index; position p holds the vector of row p + 1
     index/<domain>.json               the spec it was built to; of kind `milvus` it stands alone
-    index/<domain>.state.json         if an update has appended to it: what has become of it
+    index/state/<domain>.json         if an update has appended to it: what has become of it
     candidates/<domain>/<name>.npy    named sets of rows
     attributes/<domain>/<name>.*.npy  the values that items have of an attribute
 

@@ -75,12 +75,12 @@ def renew_index(
     before = release.folder / INDEX / f"{name}.faiss"
     vectors = release.bundle.domain(name).item_table
     if np.array_equal(tables.item_table, vectors):
-        place = folder / INDEX
-        place.mkdir(exist_ok=True)
         for file in (before, before.with_suffix(".json"), state_path(before)):
             if file.exists():
-                with writing(place / file.name):
-                    shutil.copyfile(file, place / file.name)
+                copy = folder / file.relative_to(release.folder)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                with writing(copy):
+                    shutil.copyfile(file, copy)
         return Renewal("copied", "")
     spec = _spec_of(before.with_suffix(".json"))
     change = _change(derived, len(vectors) - 1)

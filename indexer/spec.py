@@ -6,13 +6,15 @@ then scored again exactly from the item table.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from model.errors import BadArtifactError
 from model.files import canonical_json, writing
 from model.settings import Settings
+
+T = TypeVar("T")
 
 Rerank = Annotated[float, Field(ge=1, le=1000)]
 """Rows that an index is asked for, as a multiple of those wanted; all are scored exactly. More find
@@ -253,13 +255,22 @@ def read_spec(path: Path) -> AnySpec:
     Raises:
         BadArtifactError: If the file is missing or holds no spec this version knows.
     """
+    return read_checked(path, _READER, "index spec")
+
+
+def read_checked(path: Path, reader: TypeAdapter[T], what: str) -> T:
+    """Read JSON that lies beside an index; `what` says in a message what it should be.
+
+    Raises:
+        BadArtifactError: If the file is missing or holds nothing of the kind.
+    """
     try:
-        return _READER.validate_json(path.read_bytes(), strict=True)
+        return reader.validate_json(path.read_bytes(), strict=True)
     except OSError as error:
         raise BadArtifactError(f"{path} cannot be read: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "content"
         raise BadArtifactError(
-            f"{path} holds no index spec of this version: {place}: {first['msg']}"
+            f"{path} holds no {what} of this version: {place}: {first['msg']}"
         ) from None

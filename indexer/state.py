@@ -1,4 +1,4 @@
-"""What has become of an index since it was built whole: a small file beside it.
+"""What has become of an index since it was built whole: a small file in a folder beside it.
 
 An index as it was built has none, nor has one of a kind that is never appended to. The file is
 covered by the release's manifest, as all are.
@@ -7,11 +7,11 @@ covered by the release's manifest, as all are.
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, FiniteFloat, ValidationError
+from pydantic import Field, FiniteFloat, TypeAdapter
 
-from indexer.spec import HnswSpec, IndexSpec, ListedSpec
+from indexer.spec import HnswSpec, IndexSpec, ListedSpec, read_checked
 from model.errors import BadArtifactError
-from model.files import canonical_json
+from model.files import canonical_json, writing
 from model.settings import Settings
 
 
@@ -36,6 +36,9 @@ class IndexState(Settings):
     them."""
 
 
+_READER = TypeAdapter(IndexState)
+
+
 def is_appended(spec: IndexSpec) -> bool:
     """Say whether an index is appended to: whether it takes long to build."""
     return isinstance(spec, HnswSpec | ListedSpec)
@@ -43,12 +46,14 @@ def is_appended(spec: IndexSpec) -> bool:
 
 def state_path(index: Path) -> Path:
     """Say where the state of the index in a file lies."""
-    return index.with_suffix(".state.json")
+    return index.parent / "state" / f"{index.stem}.json"
 
 
 def write_state(state: IndexState, path: Path) -> None:
-    """Write a state as JSON."""
-    path.write_bytes(canonical_json(state.model_dump()))
+    """Write a state as JSON; its folder is made."""
+    path.parent.mkdir(exist_ok=True)
+    with writing(path):
+        path.write_bytes(canonical_json(state.model_dump()))
 
 
 def read_state(path: Path, spec: IndexSpec) -> IndexState | None:
@@ -57,18 +62,9 @@ def read_state(path: Path, spec: IndexSpec) -> IndexState | None:
     Raises:
         BadArtifactError: If the file is damaged, or no index of this spec can be in that state.
     """
-    try:
-        state = IndexState.model_validate_json(path.read_bytes(), strict=True)
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except OSError as error:
-        raise BadArtifactError(f"{path} cannot be read: {error.strerror}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "content"
-        raise BadArtifactError(
-            f"{path} holds no state of an index that this version knows: {place}: {first['msg']}"
-        ) from None
+    state = read_checked(path, _READER, "state of an index")
     if not is_appended(spec):
         raise BadArtifactError(f"{path}: an index of kind {spec.kind} is never appended to")
     most = state.changed if isinstance(spec, HnswSpec) else 0

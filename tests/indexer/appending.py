@@ -20,7 +20,7 @@ from indexer.spec import (
     MilvusSpec,
     read_spec,
 )
-from indexer.state import IndexState, Level, read_state
+from indexer.state import IndexState, Level, read_state, state_path
 from indexer.update import Updated
 from model.bundle import Bundle, DomainTables, Floats, write_bundle
 from model.files import publishing, write_manifest
@@ -117,7 +117,7 @@ def read_tables(root: Path) -> DomainTables:
 
 def state_of(root: Path) -> IndexState | None:
     place = latest(root) / "index" / "films.json"
-    return read_state(place.with_suffix(".state.json"), spec_of(place))
+    return read_state(state_path(place), spec_of(place))
 
 
 def spec_of(path: Path) -> IndexSpec:

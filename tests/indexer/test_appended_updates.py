@@ -188,7 +188,7 @@ def test_an_update_has_the_same_digest_twice_and_one_that_changes_no_vector_copi
     copied = updated(root, {"films": {"popularity": counts}}, recall=RECALL)
 
     assert copied.domains["films"].index == "copied"
-    for name in ("films.faiss", "films.json", "films.state.json"):
+    for name in ("films.faiss", "films.json", "state/films.json"):
         files = [made.folder / "index" / name for made in (once, copied)]
         assert files[0].read_bytes() == files[1].read_bytes()
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from indexer.builders import fits, level_of, levelled
-from indexer.publish import latest, versions
+from indexer.publish import Canary, canary, latest, versions
 from indexer.release import Release
 from indexer.spec import ByteSpec, IndexSpec
-from indexer.state import read_state
+from indexer.state import read_state, state_path
+from indexer.versions import activate_checked, try_out_checked
 from model.errors import BadArtifactError
 from tests.indexer.appending import (
     SPECS,
@@ -36,7 +37,7 @@ def test_vectors_of_one_length_are_appended_whatever_rounding_did_to_them() -> N
 def damaged(state: dict[str, object]) -> Iterator[tuple[str, str]]:
     """Give contents of a state's file, and what is said of each."""
     level = {"exponent": 1, "squared": 1e-3}
-    yield "", "holds no state of an index that this version knows: content: Invalid JSON"
+    yield "", "holds no state of an index of this version: content: Invalid JSON"
     yield json.dumps(state | {"more": 1}), "more: Extra inputs are not permitted"
     yield json.dumps(state | {"changed": -1}), "changed: Input should be greater than or equal to 0"
     yield json.dumps(state | {"removed": "9"}), "removed: Input should be a valid integer"
@@ -50,14 +51,14 @@ def test_a_state_that_is_damaged_or_of_another_index_is_refused_by_name(tmp_path
     root = first_release(tmp_path, "hnsw")
     films = Films.of(root, 9)
     films.updated(root, 9, 9)
-    place = latest(root) / "index" / "films.state.json"
+    place = state_path(latest(root) / "index" / "films.faiss")
     whole, release = place.read_text(), Release.read(latest(root))
     for content, said in damaged(json.loads(whole)):
         place.write_text(content)
-        with pytest.raises(BadArtifactError, match=r"films\.state\.json is damaged"):
+        with pytest.raises(BadArtifactError, match=r"state/films\.json is damaged"):
             Release.read(latest(root))
         reseal(release)
-        with pytest.raises(BadArtifactError, match=rf"films\.state\.json.*{said}"):
+        with pytest.raises(BadArtifactError, match=rf"state/films\.json.*{said}"):
             films.updated(root, 1, 1)
     place.unlink()
     reseal(release)
@@ -77,6 +78,22 @@ def test_a_state_beside_an_index_that_has_none_is_refused(
     tmp_path: Path, spec: IndexSpec, removed: int, said: str
 ) -> None:
     state = {"level": {"exponent": 1, "squared": 1.0}, "changed": 5, "removed": removed}
-    (tmp_path / "films.state.json").write_text(json.dumps(state))
-    with pytest.raises(BadArtifactError, match=rf"films\.state\.json.*{said}"):
-        read_state(tmp_path / "films.state.json", spec)
+    place = state_path(tmp_path / "films.faiss")
+    place.parent.mkdir()
+    place.write_text(json.dumps(state))
+    with pytest.raises(BadArtifactError, match=rf"state/films\.json.*{said}"):
+        read_state(place, spec)
+
+
+def test_a_release_with_a_state_is_activated_and_tried_like_any_other(tmp_path: Path) -> None:
+    root = first_release(tmp_path, "ivf")
+    first = latest(root).name
+    made = Films.of(root, 10).updated(root, 5, 5)
+    assert made.domains["films"].index == "appended"
+
+    activate_checked(root, first)
+    assert latest(root).name == first
+    try_out_checked(root, Canary(made.folder.name, 0.1))
+    assert canary(root) == Canary(made.folder.name, 0.1)
+    activate_checked(root, made.folder.name)
+    assert latest(root) == made.folder
