@@ -9,8 +9,8 @@ there, with the same queries, which flatters its recall a little. Bytes are thos
 alone, beside the item table that every kind scores again from.
 `auto` is what `recguru indexer build` takes by itself: chosen with one half of the queries,
 measured with the other. With the extra [bench], usearch and voyager are measured at the same
-recall. They get what the indexes of this project get: vectors with one column more (see
-`indexer.builders`), and their answers scored again.
+recall. They get what `hnsw` of this project gets: vectors with the columns that make them equally
+long (see `indexer.builders`), and their answers scored again.
 """
 
 import argparse
@@ -28,14 +28,14 @@ import numpy as np
 
 from benchmarks.goals import Goal, report
 from benchmarks.search import structured_queries, structured_table, tables_of
-from indexer.builders import levelled
+from indexer.builders import group_of, levelled
 from indexer.choice import choose
-from indexer.engine import Proposer, open_engine
+from indexer.engine import Proposer, open_engine, padded
 from indexer.faiss_api import ALL_THREADS
 from indexer.recall import exact_top, share_found
 from indexer.sample import Sample, sample_of
 from indexer.search import DomainIndex
-from indexer.spec import KINDS, HnswOptions, IndexSettings
+from indexer.spec import KINDS, HnswOptions, HnswSpec, IndexSettings
 from indexer.sweep import Asked, file_bytes, sweep
 from indexer.timing import latency
 from model.bundle import Bundle, DomainTables, Floats
@@ -178,14 +178,15 @@ class Other(Proposer):
 
     rerank = 1.5
 
-    def __init__(self, table: Floats, ask: Callable[[Floats, int], Any]) -> None:
-        """Take an item table and what finds positions."""
+    def __init__(self, table: Floats, columns: int, ask: Callable[[Floats, int], Any]) -> None:
+        """Take an item table and what finds positions, which were given so many columns."""
         self._table = table
+        self._columns = columns
         self._ask = ask
 
     def propose(self, vectors: Floats, count: int, *, effort: int) -> Rows:
-        """Ask for positions, with the column more."""
-        queries = np.hstack([vectors, np.zeros((len(vectors), 1), np.float32)])
+        """Ask for positions, with the columns more."""
+        queries = padded(vectors, self._columns)
         return np.asarray(self._ask(queries, count)).astype(np.int32) + 1
 
     def products(self, vector: Floats, rows: Rows | None) -> Floats:
@@ -200,12 +201,14 @@ Ask = Callable[[Floats, int], Any]
 
 def _other(tables: DomainTables, library: str, asked: Asked) -> Line:
     make = {"usearch": _usearch, "voyager": _voyager}[library]
-    vectors = levelled(tables.item_table[1:])
+    table = tables.item_table[1:]
+    vectors = levelled(table, group_of(HnswSpec(), table.shape[1]))
     begun = time.perf_counter()
     asking, size = make(vectors)
     taken = time.perf_counter() - begun
     for effort in EFFORTS:
-        search = DomainIndex(tables, library, Other(tables.item_table, asking(effort)), {})
+        other = Other(tables.item_table, vectors.shape[1], asking(effort))
+        search = DomainIndex(tables, library, other, {})
         if share_found(search, asked.vectors, asked.truth) >= RECALL:
             break
     return _line(tables, library, f"effort {effort}", search, asked, build=(taken, size))

@@ -41,7 +41,7 @@ OPTIONS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
         "hnsw": {"effort": 256, "build_threads": ALL_THREADS},
         "ivf": {"probes": 32},
-        "ivf_pq": {"group": 1, "probes": 32, "rerank": 32},
+        "ivf_pq": {"probes": 32, "rerank": 32},
     }
 )
 """Settings in place of tuning, which is not what is measured."""

@@ -36,6 +36,9 @@ from model.errors import BadArtifactError
 
 _NUMBER_BYTES = 4
 _BLOCK = 32  # vectors of a list that fast scan compares at a time
+_TOGETHER = 8
+"""Numbers of two vectors that FAISS multiplies at a time. Where they do not come out even it takes
+them one by one, which made links in float16 twice as slow to build and to follow."""
 _ROUNDED = 1 + 2**-16
 """By how much the squared lengths of equally long vectors may differ, amply: those of cosine
 scoring all have length one, as nearly as float32 tells."""
@@ -48,15 +51,23 @@ def build_index(spec: IndexSpec, vectors: Floats) -> FaissIndex:
     return index
 
 
-def columns_of(spec: IndexSpec, width: int) -> int:
-    """Return C, the columns of an index of vectors of D numbers."""
+def columns_of(spec: IndexSpec, width: int, index: FaissIndex | None = None) -> int:
+    """Return C, the columns of an index to be built of vectors of D numbers, or of one there is."""
+    if isinstance(spec, HnswSpec | IvfPqSpec):
+        group = group_of(spec, width, index)
+        return -(-width // group) * group + group
+    return width
+
+
+def group_of(spec: IndexSpec, width: int, index: FaissIndex | None = None) -> int:
+    """Say how `levelled` groups columns for an index to be built, or for one there is."""
     match spec:
-        case HnswSpec():
-            return width + 1
         case IvfPqSpec(group=group):  # the column more has codes of its own
-            return -(-width // group) * group + group
+            return group
+        case HnswSpec() if index is None or index.d != width + 1:  # as all were once
+            return _TOGETHER
         case _:
-            return width
+            return 1
 
 
 def _build_flat(_: FlatSpec, vectors: Floats) -> FaissIndex:
@@ -73,7 +84,7 @@ def _build_bytes(_: ByteSpec, vectors: Floats) -> FaissIndex:
 
 def _build_hnsw(spec: HnswSpec, vectors: Floats) -> FaissIndex:
     return faiss_build.hnsw_index(
-        levelled(vectors),
+        levelled(vectors, group_of(spec, vectors.shape[1])),
         links=spec.links,
         effort=spec.build_effort,
         threads=spec.build_threads,
@@ -89,7 +100,7 @@ def _build_ivf_bytes(spec: IvfByteSpec, vectors: Floats) -> FaissIndex:
 
 
 def _build_ivf_pq(spec: IvfPqSpec, vectors: Floats) -> FaissIndex:
-    longer = levelled(vectors, spec.group)
+    longer = levelled(vectors, group_of(spec, vectors.shape[1]))
     return faiss_build.ivf_pq_index(longer, lists=spec.lists, codes=longer.shape[1] // spec.group)
 
 
@@ -182,7 +193,7 @@ def check_index(
             its spec says, or its lists do not hold each vector once.
     """
     items, width = shape
-    columns = columns_of(spec, width)
+    columns = columns_of(spec, width, index)
     found, wanted = faiss_api.structure_of(index), _structure(spec, items + removed, columns)
     if found["class"] != wanted["class"] and not (spec.kind == "flat" and faiss_api.is_flat(index)):
         raise BadArtifactError(f"{name} is no index of kind {spec.kind}")

@@ -15,7 +15,15 @@ from typing import Literal
 
 import numpy as np
 
-from indexer.builders import build_index, check_index, fits, level_of, levelled, lists_of
+from indexer.builders import (
+    build_index,
+    check_index,
+    fits,
+    group_of,
+    level_of,
+    levelled,
+    lists_of,
+)
 from indexer.faiss_api import FaissIndex
 from indexer.faiss_changes import Positions, centres_of, change_links, change_lists
 from indexer.index_file import read_index
@@ -170,7 +178,7 @@ def _obstacle(
 
 
 def _append(index: FaissIndex, spec: IndexSpec, state: IndexState, change: _Change) -> None:
-    group = spec.group if isinstance(spec, IvfPqSpec) else 1
+    group = group_of(spec, change.vectors.shape[1], index)
     vectors = levelled(change.vectors, group, state.level)
     if isinstance(spec, HnswSpec):
         order = _order(change, index.ntotal - len(change.moved))

@@ -99,7 +99,7 @@ class IvfPqSpec(Settings):
 
     kind: Literal["ivf-pq"] = "ivf-pq"
     lists: Lists
-    group: Group = 2
+    group: Group = 1
     probes: Probes = 16
     rerank: Rerank = 16
 
@@ -179,7 +179,7 @@ class IvfCodesOptions(IvfOptions):
 class IvfPqOptions(IvfCodesOptions):
     """The table `[index.ivf_pq]`."""
 
-    group: Group = 2
+    group: Group = 1
 
 
 class MilvusOptions(Settings):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from indexer.build import build
-from indexer.builders import levelled
+from indexer.builders import group_of, levelled
 from indexer.publish import latest
 from indexer.release import FORMAT, KIND, Release
 from indexer.spec import (
@@ -129,7 +129,7 @@ def spec_of(path: Path) -> IndexSpec:
 
 def levelled_for(spec: IndexSpec, vectors: Floats, level: Level | None = None) -> Floats:
     """Level vectors (V, D) as an index of this spec is built of them -> (V, C)."""
-    return levelled(vectors, spec.group if isinstance(spec, IvfPqSpec) else 1, level)
+    return levelled(vectors, group_of(spec, vectors.shape[1]), level)
 
 
 def reseal(release: Release) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from indexer import faiss_api
 from indexer.bitmaps import Bitmap
-from indexer.builders import build_index, level_of, lists_of
+from indexer.builders import build_index, level_of, levelled, lists_of
 from indexer.engine import Proposer, Selective, open_engine
+from indexer.faiss_build import hnsw_index
 from indexer.faiss_changes import centres_of, change_lists
 from indexer.index_file import read_index, write_index
 from indexer.publish import latest
@@ -250,6 +251,30 @@ def test_what_links_lead_through_is_not_proposed_nor_selected(tmp_path: Path) ->
             for found in (rows, selected):
                 assert found.min() >= 1, "less was found than there is"
                 assert found.max() <= left
+
+
+def test_links_of_releases_that_had_one_column_more_are_read_and_appended_to(
+    tmp_path: Path,
+) -> None:
+    root = first_release(tmp_path, "hnsw")
+    release, table = Release.read(latest(root)), read_tables(root).item_table
+    place = release.folder / "index" / "films.faiss"
+    spec = spec_of(place.with_suffix(".json"))
+    assert isinstance(spec, HnswSpec)
+    assert read_index(place, spec, table[1:], mapped=False).d == WIDTH + 8
+    earlier = hnsw_index(levelled(table[1:]), links=spec.links, effort=spec.build_effort, threads=1)
+    write_index(earlier, spec, place)
+    reseal(release)
+    check_answers(root, np.random.default_rng(4))
+    films = Films.of(root, 9)
+
+    done = films.updated(root, 20, 20).domains["films"]
+
+    assert done.index == "appended"
+    renewed = latest(root) / "index" / "films.faiss"
+    vectors = read_tables(root).item_table[1:]
+    assert read_index(renewed, spec, vectors, mapped=False).d == WIDTH + 1
+    check_answers(root, films.generator)
 
 
 def test_what_finds_too_little_once_it_was_appended_to_is_built_anew(tmp_path: Path) -> None:
