@@ -14,6 +14,7 @@ import torch
 from benchmarks.search import structured_table
 from indexer.build import build
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from model.bundle import Bundle, DomainTables, write_bundle
 from model.console import progress
 from model.data.dataset import Dataset
@@ -113,5 +114,5 @@ def release_of(catalogue: Catalogue, folder: Path, *, seed: int = 1) -> Path:
     bundle, root = Bundle.read(folder / f"bundle-{seed}"), folder / "releases"
     with progress("index", 2 * len(domains), quiet=True) as advance:
         exact = IndexSettings(kind="flat", device="cpu")  # the same work for every catalogue
-        build(bundle, root, settings=exact, candidates={}, advance=advance)
+        build(bundle, Store(root), settings=exact, advance=advance)
     return root

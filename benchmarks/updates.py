@@ -27,6 +27,7 @@ from indexer.recall import recall
 from indexer.release import Release
 from indexer.sample import sample_of
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from indexer.update import update
 from model.bundle import Bundle, Floats, write_bundle
 from model.console import progress
@@ -97,14 +98,14 @@ def _measure(folder: Path, kind: str, files: "dict[str, dict[Role, Path]]") -> N
     settings = IndexSettings.model_validate(given)
     with progress(f"build {kind}", 2) as advance:
         bundle = Bundle.read(folder / "bundle")
-        build(bundle, root, settings=settings, candidates={}, advance=advance)
+        build(bundle, Store(root), settings=settings, advance=advance)
     base = next(path for path in root.iterdir() if path.is_dir())
     _show(base, kind, "built", 0)
     for share in (1, 0):
         with progress(f"update {kind}", 2) as advance:
             made = update(
                 Release.read(base),
-                root,
+                Store(root),
                 files,
                 settings=settings.model_copy(update={"rebuild_share": share}),
                 advance=advance,

@@ -3,20 +3,19 @@
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from indexer.attributes import DomainAttributes, look_up_attributes
 from indexer.candidates import CandidateSet, look_up
 from indexer.choice import choose
 from indexer.engine import Device, resolve_device
-from indexer.milvus_api import MilvusSettings
 from indexer.milvus_build import NewCollections, building
 from indexer.publish import publish
 from indexer.release import BUNDLE, Release, add_index, finish_release
 from indexer.sample import OF_USERS, Sample, sample_of
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from indexer.trial import try_out
 from model.bundle import FORMAT, KIND, Bundle, DomainTables
 from model.console import Advance
@@ -24,7 +23,19 @@ from model.errors import BadSettingError, NotFoundError
 from model.files import MANIFEST, publishing, read_manifest, writing
 
 _SEED = 0
-_NO_MILVUS = MilvusSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """Files of what a release holds beside its bundle and indexes."""
+
+    candidates: Mapping[str, Path] = field(default_factory=dict)
+    """Of candidate sets, one item id a line, by the set's name."""
+    attributes: Mapping[str, Path] = field(default_factory=dict)
+    """Tables of attributes, by domain; see `model.data.attribute_file`."""
+
+
+_NO_EXTRAS = Extras()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +70,24 @@ def steps(bundle: Bundle) -> int:
     return 2 * len(bundle.domains)
 
 
-def build(  # noqa: PLR0913  # one parameter an option
+def build(
     bundle: Bundle,
-    root: Path,
+    store: Store,
     *,
     settings: IndexSettings,
-    candidates: Mapping[str, Path],
-    attributes: Mapping[str, Path] = MappingProxyType({}),
+    extras: Extras = _NO_EXTRAS,
     advance: Advance,
     activate: bool = True,
-    milvus: MilvusSettings = _NO_MILVUS,
 ) -> Built:
-    """Build a release of a bundle and publish it; on any failure the root stays as it was.
+    """Build a release of a bundle and publish it; on any failure the store stays as it was.
 
     Args:
         bundle: The bundle, its files checked.
-        root: The release root; made where it is missing.
+        store: Where it is published.
         settings: The kind of index, and where it is tried.
-        candidates: Files of candidate sets, one item id a line, by the set's name.
-        attributes: Tables of attributes, by domain; see `model.data.attribute_file`.
+        extras: What else it is to hold.
         advance: Called once for each of `steps`.
         activate: Whether `LATEST` is to name the release.
-        milvus: Where Milvus runs: for that kind, and to remove what dead builds left there.
 
     Raises:
         BadDataError: If a file of candidates or attributes cannot be used.
@@ -91,14 +98,14 @@ def build(  # noqa: PLR0913  # one parameter an option
         UnavailableDeviceError: If `cuda` is asked for and cannot be used.
         UnavailableIndexError: If Milvus is to keep the index and does not answer.
     """
-    started = time.perf_counter()
+    started, root = time.perf_counter(), store.root
     if root.resolve().is_relative_to(bundle.folder.resolve()):
         raise BadSettingError(f"the release root {root} lies inside the bundle {bundle.folder}")
     device = resolve_device(settings.device)
-    sets = tuple(look_up(name, path, bundle.domains) for name, path in candidates.items())
-    tables_of_attributes = _attributes(bundle, attributes, settings.max_attribute_values)
+    sets = tuple(look_up(name, path, bundle.domains) for name, path in extras.candidates.items())
+    tables_of_attributes = _attributes(bundle, extras.attributes, settings.max_attribute_values)
     samples = {each.name: sample_of(each, settings.queries, seed=_SEED) for each in bundle.domains}
-    with building(root, milvus) as (work, collections):
+    with building(store) as (work, collections):
         making = _Making(device, bundle.digest, collections)
         with publishing(work / "release") as folder:
             _copy_bundle(bundle, folder / BUNDLE)
@@ -106,7 +113,7 @@ def build(  # noqa: PLR0913  # one parameter an option
                 kind = _add_index(folder, tables, samples[tables.name], settings, making)
                 advance(note=f"{tables.name} {kind}")
             digest = finish_release(folder, bundle, sets, tables_of_attributes)
-        release = Release.read(work / "release", device=device, milvus=milvus)
+        release = Release.read(work / "release", device=device, milvus=store.milvus)
         try_out(release, samples, settings, advance)
         place = publish(root, work / "release", digest, activate=activate)
     return Built(

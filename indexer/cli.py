@@ -61,9 +61,10 @@ def build(  # noqa: PLR0913  # one parameter an option
     """  # noqa: D301  # the backspace keeps the lines of the example apart
     files = _candidate_files(candidates or [])
     tables = files_by_name("--attributes", "DOMAIN", attributes or [])
+    from indexer.build import Extras, steps
     from indexer.build import build as run_build
-    from indexer.build import steps
     from indexer.spec import IndexSettings
+    from indexer.store import Store
     from model.bundle import Bundle
     from model.settings import load_settings
 
@@ -73,13 +74,11 @@ def build(  # noqa: PLR0913  # one parameter an option
     with progress("building", steps(read)) as advance:
         built = run_build(
             read,
-            out,
+            Store(out, milvus_settings(config, uri)),
             settings=settings,
-            candidates=files,
-            attributes=tables,
+            extras=Extras(candidates=files, attributes=tables),
             advance=advance,
             activate=activate,
-            milvus=milvus_settings(config, uri),
         )
     _warn_of(built)
     _print_built(built, as_json=as_json)

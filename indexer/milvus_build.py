@@ -26,6 +26,7 @@ from indexer.release import INDEX
 from indexer.sample import Sample
 from indexer.search import DomainIndex
 from indexer.spec import IndexSettings, MilvusSpec, read_spec, write_spec
+from indexer.store import Store
 from model.bundle import DomainTables
 from model.errors import BadArtifactError, NotFoundError, RecGuruError
 
@@ -144,28 +145,28 @@ class NewCollections:
 
 
 @contextmanager
-def building(root: Path, settings: MilvusSettings) -> Iterator[tuple[Path, NewCollections]]:
+def building(store: Store) -> Iterator[tuple[Path, NewCollections]]:
     """Give a folder to build in, see `workspace`, and what makes collections for the release.
 
     What dead builds left in Milvus is dropped first. Where the block fails, so is what was made and
     no release came to own; else the aliases follow `LATEST`.
 
     Args:
-        root: The release root.
-        settings: Where Milvus runs; it is connected to when there is something to do.
+        store: Where the release is to be published; Milvus is connected to when there is something
+            to do.
 
     Raises:
         OverloadedError: If other builds hold the root's lock for a minute.
     """
-    made = NewCollections(settings)
-    with workspace(root, forget=partial(forget, settings=settings)) as work:
+    made = NewCollections(store.milvus)
+    with workspace(store.root, forget=partial(forget, settings=store.milvus)) as work:
         try:
             yield work, made
         except BaseException:
-            made.drop(root)
+            made.drop(store.root)
             raise
     if made:
-        follow_latest(root, settings)
+        follow_latest(store.root, store.milvus)
 
 
 def specs_in(folder: Path) -> list[MilvusSpec]:

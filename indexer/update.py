@@ -23,6 +23,7 @@ from indexer.release import BUNDLE, INDEX, Release, finish_release, seal_release
 from indexer.renewal import How, Renewal, rebuild_index, renew_index
 from indexer.sample import Sample, sample_of
 from indexer.spec import IndexSettings, MilvusSpec, read_spec
+from indexer.store import Store
 from indexer.trial import shortfalls, try_out
 from model.bundle import Bundle
 from model.console import Advance
@@ -39,7 +40,6 @@ from model.errors import BadArtifactError, BadDataError, NotFoundError
 from model.files import MANIFEST, publishing
 
 _SEED = 0
-_NO_MILVUS = MilvusSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,27 +101,25 @@ def steps(release: Release) -> int:
     return 2 * len(release.indexes)
 
 
-def update(  # noqa: PLR0913  # one parameter an option
+def update(
     release: Release,
-    root: Path,
+    store: Store,
     files: Mapping[str, Mapping[Role, Path]],
     *,
     settings: IndexSettings,
     advance: Advance,
     replaces: str | None,
-    milvus: MilvusSettings = _NO_MILVUS,
 ) -> Updated:
-    """Make a release of another and publish it; on any failure the root stays as it was.
+    """Make a release of another and publish it; on any failure the store stays as it was.
 
     Args:
         release: The release, its files checked; they are only read.
-        root: The release root.
+        store: Where the new one is published: the release root that holds this one too.
         files: What is to change, by domain; see `indexer.change_files`.
         settings: What the finished release must find, and where it is tried.
         advance: Called once for each of `steps`.
         replaces: The version that `LATEST` names, and whose place the new release takes there; None
             leaves `LATEST` as it is.
-        milvus: Where Milvus runs, for an index that is kept there.
 
     Raises:
         BadDataError: If a file cannot be used, or nothing is to change.
@@ -137,7 +135,7 @@ def update(  # noqa: PLR0913  # one parameter an option
     after = _derived(release.bundle, {name: each.changes for name, each in read.items()})
     sets, emptied = moved_sets(release.indexes, after.domains)
     attributes = moved_attributes(release.indexes, after.domains)
-    with building(root, milvus) as (work, collections):
+    with building(store) as (work, collections):
         with publishing(work / "release") as folder:
             bundle = _write_bundle(folder / BUNDLE, release.bundle, after)
             renewals = {}
@@ -146,8 +144,10 @@ def update(  # noqa: PLR0913  # one parameter an option
                 advance(note=f"{name} {release.indexes[name].kind} {renewals[name].how}")
             digest = finish_release(folder, bundle, sets, attributes)
         made = _Made(work / "release", digest, bundle, renewals)
-        made = _tried(made, release, after, settings, milvus, advance)
-        place = publish(root, made.folder, made.digest, activate=bool(replaces), replaces=replaces)
+        made = _tried(made, release, after, settings, store.milvus, advance)
+        place = publish(
+            store.root, made.folder, made.digest, activate=bool(replaces), replaces=replaces
+        )
     return Updated(
         folder=place,
         digest=made.digest,

@@ -63,6 +63,7 @@ def update(  # noqa: PLR0913  # one parameter an option
     from indexer.publish import folder_of, latest
     from indexer.release import Release
     from indexer.spec import IndexSettings
+    from indexer.store import Store
     from indexer.update import steps
     from indexer.update import update as run_update
     from model.settings import load_settings
@@ -76,12 +77,11 @@ def update(  # noqa: PLR0913  # one parameter an option
     with progress("updating", steps(release)) as advance:
         updated = run_update(
             release,
-            releases,
+            Store(releases, milvus),
             files,
             settings=settings,
             advance=advance,
             replaces=active.name if activate else None,
-            milvus=milvus,
         )
     _print_updated(updated, as_json=as_json)
 

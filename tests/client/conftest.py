@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from client.client import RecommenderClient
-from indexer.build import build
+from indexer.build import Extras, build
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from model.bundle import Bundle
 from model.console import progress
 from tests.client.serving import server_process
@@ -34,10 +35,9 @@ def release_root(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with progress("index", 4) as advance:
         build(
             bundle,
-            folder / "releases",
+            Store(folder / "releases"),
             settings=IndexSettings(device="cpu"),
-            candidates={"first": chosen},
-            attributes={"books": table},
+            extras=Extras(candidates={"first": chosen}, attributes={"books": table}),
             advance=advance,
         )
     return folder / "releases"

@@ -15,6 +15,7 @@ from client.evaluation import OverTheWire, evaluate, over_the_wire, rank_as_answ
 from client.messages import Basis, ItemRank, Recommendation, ScoredItem, Version
 from indexer.build import build
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from model.bundle import Bundle
 from model.console import progress
 from model.data.dataset import Dataset, write_dataset
@@ -173,7 +174,7 @@ def test_figures_of_two_releases_are_never_mixed(
         system = over_the_wire(client, dataset)
         with progress("index", 4) as advance:
             settings = IndexSettings(device="cpu")
-            build(Bundle.read(tiny_bundle), root, settings=settings, candidates={}, advance=advance)
+            build(Bundle.read(tiny_bundle), Store(root), settings=settings, advance=advance)
         until_s = time.monotonic() + WAIT_S
         while (now := client.get_release().version.release) == system.release:
             assert time.monotonic() < until_s, "the release was not swapped"

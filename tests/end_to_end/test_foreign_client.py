@@ -11,6 +11,7 @@ from client.client import RecommenderClient
 from client.messages import Question
 from indexer.build import build
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from model.bundle import Bundle
 from model.console import progress
 from tests.client.serving import server_process
@@ -53,7 +54,7 @@ def served(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("foreign") / "releases"
     with progress("index", 4) as advance:
         settings = IndexSettings(device="cpu")
-        build(Bundle.read(tiny_bundle), root, settings=settings, candidates={}, advance=advance)
+        build(Bundle.read(tiny_bundle), Store(root), settings=settings, advance=advance)
     return root
 
 

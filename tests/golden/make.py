@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from indexer.build import build
+from indexer.build import Extras, build
 from indexer.release import FORMAT as RELEASE_FORMAT
 from indexer.release import Release
 from indexer.spec import KINDS, IndexSettings
+from indexer.store import Store
 from indexer.update import update
 from model.bundle import Bundle
 from model.console import fail
@@ -144,10 +145,9 @@ def _make_releases(work: Path) -> dict[str, Path]:
     made: dict[str, Path] = {
         kind: build(
             bundle,
-            work / "releases",
+            Store(work / "releases"),
             settings=IndexSettings.model_validate({"device": "cpu", "kind": kind, **_THOROUGH}),
-            candidates=sets,
-            attributes=attributes,
+            extras=Extras(candidates=sets, attributes=attributes),
             advance=_silent,
         ).folder
         for kind in KINDS
@@ -164,7 +164,7 @@ def _update(work: Path, folder: Path) -> Path:
     ]
     return update(
         Release.read(folder),
-        work / "releases",
+        Store(work / "releases"),
         {
             "films": {
                 "add": _written(work / "added", map(json.dumps, added)),

@@ -21,6 +21,7 @@ from indexer.spec import (
     read_spec,
 )
 from indexer.state import IndexState, Level, read_state, state_path
+from indexer.store import Store
 from indexer.update import Updated
 from model.bundle import Bundle, DomainTables, Floats, write_bundle
 from model.files import publishing, write_manifest
@@ -59,9 +60,8 @@ def first_release(tmp_path: Path, kind: str, items: int = ITEMS) -> Path:
     chosen = {"device": "cpu", "kind": kind, "recall": RECALL, kind.replace("-", "_"): options}
     build(
         Bundle.read(tmp_path / "bundle"),
-        tmp_path / "releases",
+        Store(tmp_path / "releases"),
         settings=IndexSettings.model_validate(chosen),
-        candidates={},
         advance=silent,
     )
     return tmp_path / "releases"

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.bitmaps import Bitmap, RowSet
-from indexer.build import Built, build
+from indexer.build import Built, Extras, build
 from indexer.builders import build_index
 from indexer.engine import Device, Engine, open_engine
 from indexer.products import rounding_bound
 from indexer.search import DomainIndex, Query
 from indexer.spec import FlatSpec, IndexSettings, IndexSpec
+from indexer.store import Store
 from model.bundle import Bundle, DomainTables, Floats, write_bundle
 from model.data.vocabulary import Rows, StringTable, Vocabulary
 from model.files import publishing
@@ -90,7 +91,9 @@ def silent(steps: int = 1, *, note: str = "") -> None:
 def built_in(root: Path, bundle: Bundle, **candidates: Path) -> Built:
     """Build a release on the CPU."""
     settings = IndexSettings(device="cpu")
-    return build(bundle, root, settings=settings, candidates=candidates, advance=silent)
+    return build(
+        bundle, Store(root), settings=settings, extras=Extras(candidates=candidates), advance=silent
+    )
 
 
 def index_of(tables: DomainTables, engine: Engine | None = None) -> DomainIndex:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from indexer.attributes import MAX_VALUE_BYTES, Attribute
-from indexer.build import Built, build
+from indexer.build import Built, Extras, build
 from indexer.publish import versions
 from indexer.release import Release, latest
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from model.bundle import Bundle
 from model.errors import BadArtifactError, BadDataError, NotFoundError
 from tests.indexer.index_making import SIZES, silent
@@ -42,7 +43,7 @@ def table(tmp_path: Path) -> Path:
 def built_with(root: Path, bundle: Bundle, attributes: Mapping[str, Path], most: int = 9) -> Built:
     settings = IndexSettings(device="cpu", kind="flat", max_attribute_values=most)
     return build(
-        bundle, root, settings=settings, candidates={}, attributes=attributes, advance=silent
+        bundle, Store(root), settings=settings, extras=Extras(attributes=attributes), advance=silent
     )
 
 

@@ -29,6 +29,7 @@ from indexer.spec import (
     MilvusSpec,
     read_spec,
 )
+from indexer.store import Store
 from model.bundle import Bundle, write_bundle
 from model.errors import BadArtifactError
 from model.files import publishing
@@ -79,7 +80,7 @@ def surface(tmp_path: Path) -> Bundle:
 def built_as(bundle: Bundle, root: Path, **settings: object) -> Built:
     """Build a release on the CPU with settings."""
     chosen = IndexSettings.model_validate({"device": "cpu", **settings})
-    return build(bundle, root, settings=chosen, candidates={}, advance=silent)
+    return build(bundle, Store(root), settings=chosen, advance=silent)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -19,6 +19,7 @@ from indexer.publish import latest, prune, versions
 from indexer.release import Release
 from indexer.search import Query
 from indexer.spec import IndexSettings, MilvusSpec, read_spec, write_spec
+from indexer.store import Store
 from indexer.update import update
 from indexer.versions import activate_checked
 from model.bundle import Bundle
@@ -45,14 +46,15 @@ from pathlib import Path
 from indexer.build import build
 from indexer.milvus_api import MilvusSettings
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from model.bundle import Bundle
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
-build(Bundle.read(Path(sys.argv[1])), Path(sys.argv[2]),
-      settings=IndexSettings(kind="milvus", device="cpu", queries=30), candidates={}, advance=die,
-      milvus=MilvusSettings(uri=sys.argv[3], prefix=sys.argv[4]))
+build(Bundle.read(Path(sys.argv[1])),
+      Store(Path(sys.argv[2]), MilvusSettings(uri=sys.argv[3], prefix=sys.argv[4])),
+      settings=IndexSettings(kind="milvus", device="cpu", queries=30), advance=die)
 """
 
 
@@ -83,12 +85,10 @@ class Place:
         chosen = IndexSettings.model_validate({"device": "cpu", "kind": "milvus", **QUICK, **given})
         return build(
             bundle,
-            self.root,
+            Store(self.root, self.settings),
             settings=chosen,
-            candidates={},
             advance=advance,
             activate=activate,
-            milvus=self.settings,
         )
 
     def collections(self) -> set[str]:
@@ -265,12 +265,11 @@ def test_an_update_gets_collections_of_its_own(
 
     made = update(
         base,
-        place.root,
+        Store(place.root, place.settings),
         changes,  # type: ignore[arg-type]  # roles, spelled out
         settings=IndexSettings(device="cpu", queries=30),
         advance=silent,
         replaces=base.version,
-        milvus=place.settings,
     )
 
     assert place.alias("films") == place.collection(made.folder, "films")
@@ -327,11 +326,9 @@ def test_a_build_without_milvus_is_refused_in_one_line(
     with pytest.raises(RecGuruError) as refused:
         build(
             bundle,
-            root,
+            Store(root, MilvusSettings(**given)),
             settings=IndexSettings(kind="milvus", device="cpu"),
-            candidates={},
             advance=silent,
-            milvus=MilvusSettings(**given),
         )
 
     assert refusal in str(refused.value)

@@ -13,6 +13,7 @@ from indexer.publish import versions
 from indexer.release import Release, latest
 from indexer.search import Query
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from model.bundle import Bundle
 from model.errors import (
     BadArtifactError,
@@ -165,7 +166,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_built(
     if faiss.get_num_gpus():
         pytest.skip("there is a GPU")
     with pytest.raises(UnavailableDeviceError, match="device cuda was asked for, but"):
-        build(bundle, root, settings=IndexSettings(device="cuda"), candidates={}, advance=silent)
+        build(bundle, Store(root), settings=IndexSettings(device="cuda"), advance=silent)
     assert not root.exists()
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.build import build
+from indexer.build import Extras, build
 from indexer.builders import build_index
 from indexer.index_file import write_index
 from indexer.publish import latest, versions
 from indexer.release import FORMAT, KIND, Release
 from indexer.search import DomainIndex, Query
 from indexer.spec import KINDS, IndexSettings, IvfSpec, read_spec
+from indexer.store import Store
 from model.bundle import Bundle, Floats, write_bundle
 from model.derived import cold_items
 from model.errors import BadArtifactError
@@ -90,10 +91,12 @@ def first_release(bundle: Bundle, root: Path, kind: str = "flat") -> Path:
     settings = IndexSettings.model_validate({"device": "cpu", "kind": kind, "recall": 0.95})
     return build(
         bundle,
-        root,
+        Store(root),
         settings=settings,
-        candidates={SET: listed(root.with_name("chosen"), ids[::3])},
-        attributes={"films": write_colours(root.with_name("colours"), ids)},
+        extras=Extras(
+            candidates={SET: listed(root.with_name("chosen"), ids[::3])},
+            attributes={"films": write_colours(root.with_name("colours"), ids)},
+        ),
         advance=silent,
     ).folder
 
@@ -361,7 +364,7 @@ def test_an_index_that_finds_too_little_after_an_update_is_not_published(
     config = IndexSettings.model_validate(
         {"device": "cpu", "kind": "ivf", "recall": 0.01, "ivf": {"lists": 100, "probes": 1}}
     )
-    build(surface, root, settings=config, candidates={}, advance=silent)
+    build(surface, Store(root), settings=config, advance=silent)
     before = content(root)
 
     with pytest.raises(BadArtifactError, match=r"the ivf index of films found .*; not published"):

@@ -8,6 +8,7 @@ import pytest
 from indexer.publish import latest, versions
 from indexer.release import Release
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from indexer.update import update
 from model.bundle import Bundle
 from model.errors import BadDataError, NotFoundError, OverloadedError
@@ -36,7 +37,7 @@ def test_what_somebody_else_activates_meanwhile_is_not_undone(root: Path, tmp_pa
     with pytest.raises(OverloadedError, match=r"LATEST names .* and no longer .*; run this again"):
         update(
             first,
-            root,
+            Store(root),
             {"films": {"remove": gone}},
             settings=IndexSettings(device="cpu"),
             advance=meanwhile,

@@ -9,6 +9,7 @@ import pytest
 from indexer.build import build
 from indexer.release import Release
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from model.bundle import Bundle, write_bundle
 from model.files import publishing
 from model.inference import Basis, Inference
@@ -24,9 +25,7 @@ NAMES = ("books", "films")
 def published(bundle: Bundle, root: Path) -> Release:
     """Build a release of a bundle."""
     settings = IndexSettings(device="cpu")
-    return Release.read(
-        build(bundle, root, settings=settings, candidates={}, advance=silent).folder
-    )
+    return Release.read(build(bundle, Store(root), settings=settings, advance=silent).folder)
 
 
 @pytest.fixture(params=["mixed", "as scored", "cosine"])

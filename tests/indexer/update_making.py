@@ -15,6 +15,7 @@ from indexer.publish import latest
 from indexer.release import Release
 from indexer.search import DomainIndex, Query
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from indexer.update import Updated, update
 from model.bundle import Floats
 from tests.indexer.index_making import silent
@@ -36,7 +37,7 @@ def updated(
     release = Release.read(active if version is None else root / version)
     chosen = IndexSettings.model_validate({"device": "cpu", **settings})
     replaces = active.name if activate else None
-    return update(release, root, files, settings=chosen, advance=silent, replaces=replaces)
+    return update(release, Store(root), files, settings=chosen, advance=silent, replaces=replaces)
 
 
 def listed(path: Path, ids: Iterable[str]) -> Path:

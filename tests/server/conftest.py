@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from indexer.build import build
+from indexer.build import Extras, build
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from model.bundle import Bundle
 from model.console import progress
 from tests.server.item_attributes import write_table
@@ -23,13 +24,15 @@ def releases(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     with progress("index", 4) as advance:
         build(
             bundle,
-            root,
+            Store(root),
             settings=IndexSettings(device="cpu"),
-            candidates={"every-third": chosen},
-            attributes={
-                each.name: write_table(folder, each.name, each.vocabulary.ids)
-                for each in bundle.domains
-            },
+            extras=Extras(
+                candidates={"every-third": chosen},
+                attributes={
+                    each.name: write_table(folder, each.name, each.vocabulary.ids)
+                    for each in bundle.domains
+                },
+            ),
             advance=advance,
         )
     return root

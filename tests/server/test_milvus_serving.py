@@ -12,9 +12,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from recguru.v1 import recommender_pb2 as pb
 from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
-from indexer.build import build
+from indexer.build import Extras, build
 from indexer.publish import latest
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from model.bundle import Bundle
 from model.console import progress
 from server.releases import Current
@@ -45,13 +46,12 @@ class Kept:
         with progress("index", 4, quiet=True) as advance:
             built = build(
                 self.bundle,
-                self.root,
+                Store(self.root, self.milvus.settings()),
                 settings=IndexSettings.model_validate(
                     {"kind": "milvus", "device": "cpu", "milvus": {"structure": "flat"}}
                 ),
-                candidates={"every-third": self.candidates},
+                extras=Extras(candidates={"every-third": self.candidates}),
                 advance=advance,
-                milvus=self.milvus.settings(),
             )
         return built.folder.name
 

@@ -17,6 +17,7 @@ from indexer.build import build
 from indexer.publish import latest, prune
 from indexer.release import Release
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from model.bundle import Bundle
 from server.engine import Engine
 from server.messages import Choice, RecommendQuestion
@@ -86,7 +87,7 @@ def published(root: Path, bundle: Bundle, folder: Path, number: int) -> Path:
         kind = ("flat", "ivf")[number % 4]
         chosen = {"device": "cpu", "kind": kind, "ivf": {"lists": 4, "probes": 4}}
         settings = IndexSettings.model_validate(chosen)
-        return build(bundle, root, settings=settings, candidates={}, advance=silent).folder
+        return build(bundle, Store(root), settings=settings, advance=silent).folder
     there = list(Release.read(latest(root)).indexes["films"].vocabulary.ids)
     added = items(folder / "added", {"item_id": f"f0005-{number:03d}", "like": ["f0005"]})
     gone = listed(folder / "gone", [there[-1]])

@@ -15,6 +15,7 @@ from recguru.v1 import recommender_pb2 as pb
 from indexer.build import build
 from indexer.publish import LATEST, latest
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from model.bundle import Bundle
 from model.console import progress
 from model.data.dataset import Dataset
@@ -71,11 +72,7 @@ def bundle_of(dataset: Path, folder: Path, change: Callable[[ServingNetworks], N
 def publish(bundle: Path, root: Path) -> Path:
     with progress("index", 4) as advance:
         return build(
-            Bundle.read(bundle),
-            root,
-            settings=IndexSettings(device="cpu"),
-            candidates={},
-            advance=advance,
+            Bundle.read(bundle), Store(root), settings=IndexSettings(device="cpu"), advance=advance
         ).folder
 
 

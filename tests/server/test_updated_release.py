@@ -11,6 +11,7 @@ from indexer.build import build
 from indexer.publish import latest
 from indexer.release import Release
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from model.bundle import Bundle
 from tests.indexer.index_making import silent
 from tests.indexer.update_making import items, listed, updated
@@ -103,7 +104,7 @@ async def test_a_removed_id_stays_away_over_updates_compaction_reload_and_restar
     root = tmp_path / "releases"
     options = {"device": "cpu", "kind": "hnsw", "recall": 0.5, "hnsw": {"effort": 64}}
     settings = IndexSettings.model_validate(options)
-    built = build(Bundle.read(tiny_bundle), root, settings=settings, candidates={}, advance=silent)
+    built = build(Bundle.read(tiny_bundle), Store(root), settings=settings, advance=silent)
     gone: set[str] = set()
     there = set(built.bundle.domain("films").vocabulary.ids)
     steps = ((1, "appended"), (1, "appended"), (0, "rebuilt"), (1, "appended"))

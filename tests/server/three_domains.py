@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from indexer.build import build
+from indexer.build import Extras, build
 from indexer.spec import IndexSettings
+from indexer.store import Store
 from model.bundle import Bundle, DomainTables, write_bundle
 from model.console import progress
 from model.data.vocabulary import StringTable, Vocabulary
@@ -69,10 +70,12 @@ def release_of(folder: Path, memory: Memory, *, seed: int = 1) -> Path:
     with progress("index", 2 * len(ITEMS), quiet=True) as advance:
         build(
             Bundle.read(bundle),
-            folder / "releases",
+            Store(folder / "releases"),
             settings=IndexSettings(device="cpu"),
-            candidates={CANDIDATES: chosen},
-            attributes={name: write_table(folder, name, item_ids(name)) for name in ITEMS},
+            extras=Extras(
+                candidates={CANDIDATES: chosen},
+                attributes={name: write_table(folder, name, item_ids(name)) for name in ITEMS},
+            ),
             advance=advance,
         )
     return folder / "releases"
