@@ -163,19 +163,26 @@ def info(
     *,
     releases: Annotated[Path, typer.Option(help="Release root.")],
     uri: Uri = None,
+    config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Check all files of the latest release, say what it holds and which versions are there.
+
+    Of an index that updates append to it says how much has changed since it was built whole.
+    Settings: `rebuild_share` of table [index] and, for an index that is kept in Milvus, [milvus].
 
     \b
     Example:
       recguru indexer info --releases releases
     """  # noqa: D301  # the backspace keeps the lines of the example apart
     from indexer.publish import latest, versions
-    from indexer.release import Release
+    from indexer.release import INDEX, Release
+    from indexer.spec import IndexSettings
     from model.derived import cold_items
+    from model.settings import load_settings
 
-    release = Release.read(latest(releases), milvus=milvus_settings(None, uri))
+    share = load_settings(IndexSettings, table="index", config=config).rebuild_share
+    release = Release.read(latest(releases), milvus=milvus_settings(config, uri))
     cold = cold_items(release.bundle)
     figures = {
         "latest": release.version,
@@ -188,6 +195,9 @@ def info(
                 "cold_items": len(cold[name]),
                 "width": index.width,
                 "kind": index.kind,
+                "since_built": _since_built(
+                    release.folder / INDEX / f"{name}.json", len(index), share
+                ),
                 "candidate_sets": {key: len(rows) for key, rows in index.candidate_sets.items()},
                 "attributes": {key: len(values) for key, values in index.attributes.items()},
             }
@@ -199,6 +209,24 @@ def info(
         print_json(figures)
     else:
         _print_info(figures)
+
+
+def _since_built(spec_path: Path, items: int, rebuild_share: float) -> dict[str, Any] | None:
+    """Say how an index has changed since it was built; None if it is never appended to."""
+    from indexer.spec import MilvusSpec, read_spec
+    from indexer.state import is_appended, read_state, state_path
+
+    spec = read_spec(spec_path)
+    if isinstance(spec, MilvusSpec) or not is_appended(spec):
+        return None
+    state = read_state(state_path(spec_path), spec)
+    changed, tombstones = (state.changed, state.removed) if state else (0, 0)
+    return {
+        "changed": changed,
+        "changed_share": changed / items,
+        "rebuild_share": rebuild_share,
+        "tombstones": tombstones,
+    }
 
 
 def _folder_to_measure(releases: Path | None, release: Path | None) -> Path:
@@ -294,6 +322,13 @@ def _print_info(figures: dict[str, Any]) -> None:
         typer.echo(f"  {key} {figures[key]}")
     for name, domain in figures["domains"].items():
         typer.echo(f"{name}: {domain['items']:,} items x {domain['width']}, index {domain['kind']}")
+        since = domain["since_built"]
+        if since and since["changed"]:
+            typer.echo(
+                f"  since it was built: {since['changed']:,} entries removed and added, "
+                f"{since['changed_share']:.2%} of the items (built anew past "
+                f"{since['rebuild_share']:.2%}); {since['tombstones']:,} tombstones"
+            )
         if domain["cold_items"]:
             typer.echo(f"  cold items: {domain['cold_items']:,}")
         for key, size in domain["candidate_sets"].items():

@@ -14,7 +14,10 @@ from indexer.spec import ByteSpec, IndexSpec
 from indexer.state import read_state, state_path
 from indexer.versions import activate_checked, try_out_checked
 from model.errors import BadArtifactError
+from tests.commands import Command
 from tests.indexer.appending import (
+    ITEMS,
+    RECALL,
     SPECS,
     Films,
     first_release,
@@ -97,3 +100,30 @@ def test_a_release_with_a_state_is_activated_and_tried_like_any_other(tmp_path: 
     assert canary(root) == Canary(made.folder.name, 0.1)
     activate_checked(root, made.folder.name)
     assert latest(root) == made.folder
+
+
+def test_info_tells_what_has_changed_in_an_index_since_it_was_built(
+    tmp_path: Path, recguru: Command
+) -> None:
+    root = first_release(tmp_path, "hnsw")
+    config = tmp_path / "recguru.toml"
+    config.write_text(f"[index]\nrebuild_share = 0.09\nrecall = {RECALL}\n")
+    info = ("indexer", "info", "--releases", root, "--config", config)
+    fresh = {"changed": 0, "changed_share": 0, "rebuild_share": 0.09, "tombstones": 0}
+    assert json.loads(recguru(*info, "--json").output)["domains"]["films"]["since_built"] == fresh
+    films = Films.of(root, 11)
+
+    films.updated(root, 20, 10)
+    films.updated(root, 12, 4)
+    since = json.loads(recguru(*info, "--json").output)["domains"]["films"]["since_built"]
+    told = recguru(*info).output.splitlines()
+
+    assert ITEMS == 600
+    assert since == fresh | {"changed": 46, "changed_share": 46 / 582, "tombstones": 32}
+    assert (
+        "  since it was built: 46 entries removed and added, 7.90% of the items (built anew past "
+        "9.00%); 32 tombstones"
+    ) in told
+    films.updated(root, 14, 4)
+    assert json.loads(recguru(*info, "--json").output)["domains"]["films"]["since_built"] == fresh
+    assert "since it was built" not in recguru(*info).output

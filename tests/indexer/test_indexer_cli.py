@@ -119,6 +119,7 @@ def test_build_info_and_measure_tell_programs_the_same(
         "cold_items": 0,
         "width": 8,
         "kind": "flat",
+        "since_built": None,
         "candidate_sets": {},
         "attributes": {},
     }
