@@ -39,7 +39,7 @@ def exact_products(table: Floats, vector: Floats, rows: Rows) -> Floats:
         part = slice(first, first + _GATHERED)
         gathered = table.take(rows[part], axis=0).astype(np.float64)
         np.vecdot(gathered, wide, out=products[part])
-    return _rounded(products)
+    return rounded(products)
 
 
 def paired_products(table: Floats, vectors: Floats, owners: Places, rows: Rows) -> Floats:
@@ -60,10 +60,11 @@ def paired_products(table: Floats, vectors: Floats, owners: Places, rows: Rows) 
         part = slice(first, first + _GATHERED)
         gathered = table.take(rows[part], axis=0).astype(np.float64)
         np.vecdot(gathered, wide.take(owners[part], axis=0), out=products[part])
-    return _rounded(products)
+    return rounded(products)
 
 
-def _rounded(products: NDArray[np.float64]) -> Floats:
+def rounded(products: NDArray[np.float64]) -> Floats:
+    """Round to float32; what lies beyond its range becomes the largest that it holds."""
     return np.clip(products, -LARGEST, LARGEST).astype(np.float32)
 
 

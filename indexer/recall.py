@@ -6,6 +6,7 @@ Shapes: B queries, V items, D width; row 0 of a table is padding.
 import numpy as np
 from numpy.typing import NDArray
 
+from indexer.products import rounded
 from indexer.search import DomainIndex, Query
 from model.bundle import Floats
 from model.data.vocabulary import Rows
@@ -49,12 +50,12 @@ def exact_top(table: Floats, vectors: Floats, k: int) -> Rows:
 
 
 def _all_scores(table: Floats, vectors: Floats) -> Floats:
-    """Score all items in float64, rounded at the end -> (B, V), row 1 first."""
+    """Score all items in float64, rounded at the end as a search does -> (B, V), row 1 first."""
     wide = vectors.astype(np.float64)
     scores = np.empty((len(vectors), len(table) - 1), np.float32)
     for first in range(0, len(table) - 1, _ITEMS):
         part = table[1 + first : 1 + first + _ITEMS].astype(np.float64)
-        scores[:, first : first + _ITEMS] = wide @ part.T
+        scores[:, first : first + _ITEMS] = rounded(wide @ part.T)
     return scores
 
 

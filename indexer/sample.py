@@ -48,5 +48,6 @@ def preference_like(item_table: Floats, count: int, *, seed: int) -> Floats:
     """Draw queries as means of random groups of items: table (V + 1, D) -> (B, D)."""
     generator = np.random.default_rng(seed)
     rows = generator.integers(1, len(item_table), (count, GROUP))
-    queries: Floats = item_table[rows].mean(axis=1, dtype=np.float32)
+    # A sum of large numbers may leave the range of float32, their mean does not.
+    queries: Floats = item_table[rows].mean(axis=1, dtype=np.float64).astype(np.float32)
     return queries

@@ -258,8 +258,8 @@ def _read_vector(
 
 def _nearest(table: Floats, vector: Floats) -> Rows:
     """Find the rows of a table (V + 1, D) nearest to a vector (D,), fewer where there are fewer."""
-    distances = np.linalg.norm(table[1:] - vector, axis=1)
-    order = np.argsort(distances, kind="stable")[:_NEAREST]
+    apart = table[1:] - vector.astype(np.float64)  # squares may leave the range of float32
+    order = np.argsort(np.vecdot(apart, apart), kind="stable")[:_NEAREST]
     rows: Rows = (order + 1).astype(np.int32)
     return rows
 

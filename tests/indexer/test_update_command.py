@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from indexer.publish import latest, versions
 from indexer.release import Release
+from indexer.search import Query
 from indexer.spec import IndexSettings
 from indexer.store import Store
 from indexer.update import update
@@ -15,7 +17,7 @@ from model.errors import BadDataError, NotFoundError, OverloadedError
 from tests.commands import Command
 from tests.indexer.command_making import leftovers
 from tests.indexer.index_making import built_in, silent
-from tests.indexer.update_making import items, listed, paired, updated
+from tests.indexer.update_making import answer, items, listed, paired, updated
 
 
 @pytest.fixture
@@ -95,6 +97,37 @@ def test_people_and_programs_are_told_what_an_update_did(
         "cold": 0,
         "unknown_like": 0,
     }
+
+
+@pytest.mark.parametrize("networks", [False, True])
+def test_a_vector_whose_scores_leave_the_range_of_float32_is_added_and_found(
+    root: Path, tiny_bundle: Path, tmp_path: Path, recguru: Command, *, networks: bool
+) -> None:
+    if networks:  # items are read by vectors too, and the bundle holds users' queries
+        root = tmp_path / "trained"
+        built_in(root, Bundle.read(tiny_bundle))
+    width = Release.read(latest(root)).indexes["books"].width
+    vector, largest = [3e38] * width, float(np.finfo(np.float32).max)
+    added = items(
+        tmp_path / "add",
+        {"item_id": "above", "vector": vector},
+        {"item_id": "below", "vector": [-number for number in vector]},
+        {"item_id": "as-far-above", "vector": vector},
+    )
+
+    told = recguru(
+        *("indexer", "update", "--releases", root, "--device", "cpu", "--add", f"books={added}")
+    )
+    measured = recguru(
+        *("indexer", "measure", "--releases", root, "--device", "cpu", "--queries", 50, "--json")
+    )
+
+    assert told.code == 0, told.errors
+    assert json.loads(measured.output)["domains"]["books"]["recall"]["@10"] == 1
+    index = Release.read(latest(root)).indexes["books"]
+    scores = answer(index, Query(np.ones(width, np.float32), len(index)))
+    assert list(scores.items())[:2] == [("above", largest), ("as-far-above", largest)]
+    assert list(scores.items())[-1] == ("below", -largest)
 
 
 def test_what_cannot_be_done_is_told_in_a_line_and_publishes_nothing(
