@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from model.data.vocabulary import Vocabulary
-from model.errors import BadArtifactError, NotFoundError, RecGuruError
+from model.errors import BadArtifactError, NotFoundError
 from model.files import MANIFEST, check_files, read_manifest, write_manifest
-from model.tensor_files import read_arrays
+from model.tensor_files import read_arrays, writing_tensors
 
 KIND = "recguru-bundle"
 FORMAT = 1
@@ -178,10 +177,8 @@ def _save(arrays: Mapping[str, NDArray[Any]], folder: Path, name: Path) -> None:
     _check_finite(arrays, name)
     # safetensors writes the memory as it lies, whatever the order of the axes.
     ordered = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-    try:
+    with writing_tensors(folder / name):
         save_file(ordered, folder / name)
-    except SafetensorError as error:
-        raise RecGuruError(f"{folder / name} cannot be written: {error}") from None
 
 
 def _read_domain(place: Path, *, mapped: bool) -> DomainTables:

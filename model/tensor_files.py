@@ -2,6 +2,8 @@
 
 import json
 import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
-from model.errors import BadArtifactError, NotFoundError
+from model.errors import BadArtifactError, NotFoundError, RecGuruError
 from model.files import writing
 
 _LENGTH_BYTES = 8  # the file begins with the length of its header, little-endian
@@ -69,6 +71,19 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
     # many numbers it took and not why it took no more.
     with writing(path), path.open("w+b") as file:
         np.save(file, array)
+
+
+@contextmanager
+def writing_tensors(path: Path) -> Iterator[None]:
+    """Name the safetensors file that is being written where that fails.
+
+    Raises:
+        RecGuruError: In place of a SafetensorError, which names no file.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        raise RecGuruError(f"{path} cannot be written: {error}") from None
 
 
 def _mapped(path: Path) -> dict[str, NDArray[Any]]:

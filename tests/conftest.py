@@ -1,5 +1,7 @@
 """Small real artifacts that several packages test with."""
 
+import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -122,3 +124,17 @@ def _domain(name: str, users: int, items: int, generator: np.random.Generator) -
         StringTable.of(names),
         Sequences.of([rows.astype(np.int32) for rows in lists]),
     )
+
+
+@pytest.fixture
+def namespace() -> list[str]:
+    """Give the words before a command that may mount; skip where nobody may."""
+    found = shutil.which("unshare")
+    if found is None:
+        pytest.skip("there is no unshare to make a mount namespace with")
+    words = [found, "--map-root-user", "--mount"]
+    probe = [*words, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    done = subprocess.run(probe, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no mount namespace may be made here: {done.stderr.strip()}")
+    return words

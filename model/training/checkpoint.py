@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 
 from model.errors import BadArtifactError, RecGuruError
 from model.files import check_files, publishing, read_manifest, write_manifest
+from model.tensor_files import writing_tensors
 from model.training.phases import Phase
 
 KIND = "recguru-checkpoint"
@@ -56,10 +57,14 @@ class Checkpoints:
         self._made = dict(made)
 
     def write(self, progress: Progress, networks: nn.Module, phase: Phase | None) -> None:
-        """Write a checkpoint, then remove all but the last two."""
+        """Write a checkpoint, then remove all but the last two.
+
+        Raises:
+            RecGuruError: If the disk is full.
+        """
         with publishing(self._place(progress.written), replace=True) as place:
-            save_file(_contiguous(networks.state_dict()), place / _NETWORKS)
-            save_file(_phase_tensors(phase), place / _PHASE)
+            _save(_contiguous(networks.state_dict()), place / _NETWORKS)
+            _save(_phase_tensors(phase), place / _PHASE)
             content = {
                 "made": self._made,
                 "phase": progress.phase,
@@ -117,6 +122,11 @@ class Checkpoints:
         if not self._folder.is_dir():
             return []
         return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    with writing_tensors(path):
+        save_file(tensors, path)
 
 
 def _phase_tensors(phase: Phase | None) -> dict[str, Tensor]:

@@ -10,10 +10,9 @@ command needs.
 import io
 import json
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -21,51 +20,32 @@ import numpy as np
 from indexer.publish import activate, latest, versions
 from recguru_cli import main
 from tests.indexer.command_making import Material, answers, content
+from tests.small_disk import SmallDisk
 
 DISK_BYTES = 10 << 20
-PAGE = 4096  # tmpfs gives room by the page
 LAST = 4
 """Pages missing at the end, where manifest and pointer are written."""
 
 Given = Callable[[], list[str]]
 
 
-class Disk:
-    """A disk with a release root, on which a release is mapped."""
+class Releases:
+    """A release root on a disk of its own, with a release that is mapped."""
 
     def __init__(self, material: Material, kind: str) -> None:
-        self.place = material.folder / "disk"
-        self.root = self.place / "releases"
-        self.place.mkdir()
-        _mount("-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", self.place)
+        self.disk = SmallDisk(material.folder / "disk", DISK_BYTES)
+        self.root = self.disk.place / "releases"
         code, _ = run(material.build(self.root, kind=kind))
         assert code == 0
         self.first = latest(self.root)
         self._answers = answers(self.first)
 
-    @property
-    def free(self) -> int:
-        """Count the free pages."""
-        return shutil.disk_usage(self.place).free // PAGE
-
-    @contextmanager
-    def filled(self, pages: int) -> Iterator[None]:
-        """Leave so many pages free for a while."""
-        ballast = self.place / "ballast"
-        with ballast.open("wb") as file:
-            file.write(bytes(PAGE) * (self.free - pages))
-        assert self.free == pages
-        try:
-            yield
-        finally:
-            ballast.unlink()
-
     def needs(self, arguments: list[str]) -> int:
         """Run a command, take back what it published, and count the pages it needs."""
-        there, free = versions(self.root), self.free
+        there, free = versions(self.root), self.disk.free
         code, errors = run(arguments)
         assert code == 0, errors
-        took = free - self.free
+        took = free - self.disk.free
         self.take_back(there)
         return took + 1  # the new pointer is written beside the old
 
@@ -114,26 +94,22 @@ def _levels(needed: int, count: int) -> list[int]:
 def main_here() -> None:
     """Fill a disk in steps, then forbid writing to it."""
     material, kind, levels = Material(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
-    disk = Disk(material, kind)
-    build = material.build(disk.root, bundle="new", kind=kind)
-    update = material.update(disk.root, disk.first.name)
+    releases = Releases(material, kind)
+    build = material.build(releases.root, bundle="new", kind=kind)
+    update = material.update(releases.root, releases.first.name)
     for arguments in (build, update):
-        needed = disk.needs(arguments)
+        needed = releases.needs(arguments)
         for pages in _levels(needed, levels):
-            with disk.filled(pages):
-                _say({"missing": needed - pages, **disk.tried(arguments)})
+            with releases.disk.filled(pages):
+                _say({"missing": needed - pages, **releases.tried(arguments)})
     code, _ = run([*update, "--no-activate"])
     assert code == 0
-    move = ["releases", "activate", "--releases", str(disk.root), versions(disk.root)[-1]]
-    with disk.filled(0):
-        _say({"missing": 1, **disk.tried(move)})
-    _mount("-o", "remount,ro", disk.place)
+    move = ["releases", "activate", "--releases", str(releases.root), versions(releases.root)[-1]]
+    with releases.disk.filled(0):
+        _say({"missing": 1, **releases.tried(move)})
+    releases.disk.forbid_writing()
     for arguments in (build, update, move):
-        _say({"missing": None, **disk.tried(arguments)})
-
-
-def _mount(*arguments: str | Path) -> None:
-    subprocess.run(["/usr/bin/env", "mount", *map(str, arguments)], check=True)
+        _say({"missing": None, **releases.tried(arguments)})
 
 
 def _say(line: dict[str, object]) -> None:

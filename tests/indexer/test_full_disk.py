@@ -4,7 +4,6 @@ import json
 import os
 import re
 import resource
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,20 +27,6 @@ from tests.indexer.test_kind_releases import SPECS
 CHECKOUT = Path(__file__).parents[2]
 FULL = r"/(LATEST|\S+\.(npy|json|safetensors|faiss)) cannot be written: .*No space left on device"
 TABLE = clustered(900, WIDTH, np.random.default_rng(1))
-
-
-@pytest.fixture
-def namespace() -> list[str]:
-    """Give the words before a command that may mount; skip where nobody may."""
-    found = shutil.which("unshare")
-    if found is None:
-        pytest.skip("there is no unshare to make a mount namespace with")
-    words = [found, "--map-root-user", "--mount"]
-    probe = [*words, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    done = subprocess.run(probe, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no mount namespace may be made here: {done.stderr.strip()}")
-    return words
 
 
 @pytest.mark.parametrize(
