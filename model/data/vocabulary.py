@@ -47,17 +47,22 @@ class StringTable(Sequence[str]):
         """Open the table written at `stem` (`<stem>.text.npy`, `<stem>.ends.npy`).
 
         Raises:
-            BadArtifactError: If a file is missing or the two do not belong together.
+            BadArtifactError: If a file is missing or damaged, or the two do not belong together.
         """
-        try:
-            text, ends = map_array(f"{stem}.text.npy"), map_array(f"{stem}.ends.npy")
-        except (OSError, ValueError) as error:
-            raise BadArtifactError(f"string table {stem} cannot be read: {error}") from None
-        fits = text.dtype == np.uint8 and ends.dtype == np.int64 and text.ndim == ends.ndim == 1
-        fits = fits and (ends[-1] if len(ends) else 0) == len(text)
-        if not fits or (np.diff(ends, prepend=0) < 0).any():
-            raise BadArtifactError(f"string table {stem} is damaged: ends and text do not fit")
-        return cls(np.asarray(text), np.asarray(ends))  # `np.memmap` itself is slow to take from
+        text_path, ends_path = Path(f"{stem}.text.npy"), Path(f"{stem}.ends.npy")
+        text, ends = (
+            _numbers(text_path, np.dtype(np.uint8)),
+            _numbers(ends_path, np.dtype(np.int64)),
+        )
+        if (np.diff(ends, prepend=0) < 0).any():
+            raise BadArtifactError(f"{ends_path} is damaged: a string ends before it begins")
+        last = int(ends[-1]) if len(ends) else 0
+        if last != len(text):
+            raise BadArtifactError(
+                f"{ends_path} does not fit {text_path}: the strings end at {last} of {len(text)} "
+                "bytes"
+            )
+        return cls(text, ends)
 
     def write(self, stem: Path) -> None:
         """Write the table as `<stem>.text.npy` and `<stem>.ends.npy`."""
@@ -96,6 +101,21 @@ class StringTable(Sequence[str]):
             for end in (ends - start).tolist():
                 yield block[begin:end].decode()
                 begin = end
+
+
+def _numbers(path: Path, kind: np.dtype[Any]) -> NDArray[Any]:
+    """Map a file of numbers of one kind in a row."""
+    try:
+        numbers = map_array(path)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadArtifactError(f"{path} cannot be read: {why}") from None
+    if numbers.dtype != kind or numbers.ndim != 1:
+        raise BadArtifactError(
+            f"{path} is damaged: it holds {numbers.dtype} of shape {numbers.shape}, not {kind} "
+            "in a row"
+        )
+    return np.asarray(numbers)  # `np.memmap` itself is slow to take from
 
 
 class Vocabulary:

@@ -195,9 +195,9 @@ WRONG_BITS = "does not hold a bitmap of 1500 items for each of 3 values"
             r"genre\.bits\.npy: the values are not in ascending order",
         ),
         ("text", np.full(17, 255, np.uint8), "a value is not UTF-8"),
-        ("text", np.zeros(3, np.uint8), "genre is damaged: ends and text do not fit"),
+        ("text", np.zeros(3, np.uint8), r"text\.npy: the strings end at 17 of 3 bytes$"),
         ("ends", np.array([17], np.int64), "does not hold a bitmap of 1500 items for each of 1 va"),
-        ("ends", np.array([17, 5, 17], np.int64), "genre is damaged: ends and text do not fit"),
+        ("ends", np.array([17, 5, 17], np.int64), r"genre\.ends\.npy is damaged: a string ends"),
     ],
 )
 def test_damage_to_attributes_is_refused_by_name_even_unverified(

@@ -137,7 +137,7 @@ def overwritten(number: float) -> Change:
 
 
 HEADER = "{'descr': '%s', 'fortran_order': False, 'shape': %s, }"
-UNREADABLE = r"items cannot be read: "
+UNREADABLE = r"items\.(text|ends)\.npy cannot be read: "
 DAMAGED = r"bundle/manifest\.json is damaged: "
 
 
@@ -160,8 +160,8 @@ DAMAGED = r"bundle/manifest\.json is damaged: "
         (BITS, headed(HEADER % ("|u1", f"({2**60}, 38)")), r"genre\.bits\.npy cannot be read: "),
         (BITS, headed(HEADER % ("|u1", "(38, 4)")), r"genre\.bits\.npy does not hold a bitmap of "),
         (BITS, saved(np.full((4, 38), 255, np.uint8)), r"genre\.bits\.npy marks rows that are not"),
-        (VALUES, written(b""), r"genre cannot be read: "),
-        (VALUES, saved(np.zeros(21, np.uint8)), r"genre is damaged: ends and text do not fit$"),
+        (VALUES, written(b""), r"genre\.text\.npy cannot be read: "),
+        (VALUES, saved(np.zeros(21, np.uint8)), r"text\.npy: the strings end at \d+ of 21 bytes$"),
         (INDEX, overwritten(np.nan), r"films\.faiss holds other vectors than the item table$"),
         (INDEX, overwritten(1.5), r"films\.faiss holds other vectors than the item table$"),
         (MANIFEST_OF_BUNDLE, stating(domains=...), f"{DAMAGED}domains is no list"),

@@ -133,7 +133,7 @@ def test_a_changed_byte_is_found_and_its_file_named(name: str, folder: Path) -> 
         ("shared_users.npy", "{0}/shared_users.npy cannot be read: "),
         ("films/sequences.ends.npy", "the sequences in {0}/films cannot be read: "),
         ("films/sequences.rows.npy", "the sequences in {0}/films cannot be read: "),
-        ("films/users.text.npy", "string table {0}/films/users cannot be read: "),
+        ("films/users.text.npy", "{0}/films/users.text.npy cannot be read: "),
     ],
 )
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"short")])

@@ -73,29 +73,51 @@ def test_a_table_lies_on_disk_as_utf_8_and_where_each_string_ends(tmp_path: Path
     assert np.load(tmp_path / "names.ends.npy").tolist() == [2, 2, 4]
 
 
-@pytest.mark.parametrize("ends", [[1, 3], [3, 2], [-1, 2], [2.0], [[2]]])
-def test_a_table_whose_ends_do_not_fit_its_text_is_refused(
-    ends: list[float] | list[list[int]], tmp_path: Path
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ([1, 3], "{ends} does not fit {text}: the strings end at 3 of 2 bytes"),
+        ([], "{ends} is damaged: it holds float64 of shape (0,), not int64 in a row"),
+        ([3, 2], "{ends} is damaged: a string ends before it begins"),
+        ([-1, 2], "{ends} is damaged: a string ends before it begins"),
+        ([2.0], "{ends} is damaged: it holds float64 of shape (1,), not int64 in a row"),
+        ([[2]], "{ends} is damaged: it holds int64 of shape (1, 1), not int64 in a row"),
+    ],
+)
+def test_a_table_whose_ends_do_not_fit_its_text_is_refused_by_its_file(
+    ends: list[float] | list[list[int]], said: str, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "names.text.npy", np.frombuffer(b"ab", np.uint8))
     np.save(tmp_path / "names.ends.npy", np.asarray(ends))
     with pytest.raises(BadArtifactError) as caught:
         StringTable.read(tmp_path / "names")
-    assert str(caught.value) == (
-        f"string table {tmp_path / 'names'} is damaged: ends and text do not fit"
+    assert str(caught.value) == said.format(
+        ends=tmp_path / "names.ends.npy", text=tmp_path / "names.text.npy"
     )
 
 
-def test_a_table_that_is_missing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadArtifactError) as caught:
+@pytest.mark.parametrize("part", ["text", "ends"])
+def test_a_table_of_which_a_file_is_missing_or_cut_short_is_refused_by_its_file(
+    part: str, tmp_path: Path
+) -> None:
+    StringTable.of(["a", "b"]).write(tmp_path / "names")
+    path = tmp_path / f"names.{part}.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(BadArtifactError, match=r"cannot be read: mmap length is greater") as cut:
         StringTable.read(tmp_path / "names")
-    assert str(caught.value).startswith(f"string table {tmp_path / 'names'} cannot be read: ")
+    path.unlink()
+    with pytest.raises(BadArtifactError) as missing:
+        StringTable.read(tmp_path / "names")
+    assert str(cut.value).startswith(f"{path} ")
+    assert str(missing.value) == f"{path} cannot be read: No such file or directory"
 
 
 def test_a_table_of_pickled_objects_is_never_read(tmp_path: Path) -> None:
     StringTable.of(["a"]).write(tmp_path / "names")
     np.save(tmp_path / "names.ends.npy", np.asarray(["a", None], object), allow_pickle=True)
-    with pytest.raises(BadArtifactError, match=r"names cannot be read: .*Python objects"):
+    with pytest.raises(
+        BadArtifactError, match=r"names\.ends\.npy cannot be read: .*Python objects"
+    ):
         StringTable.read(tmp_path / "names")
 
 
