@@ -3,7 +3,7 @@
     add           JSON lines: {"item_id": "new", "title": "A title", "like": ["old", ...]}
                   or {"item_id": "new", "vector": [0.5, ...]}; the title may be missing
     remove        one item id a line
-    rename        an id, a tab and what it is from now on
+    rename        an id, a tab and what it is from now on; all at once, so ids may change places
     popularity    an item id, a tab and how often it was interacted with
 
 All are UTF-8; empty lines are passed over. Shapes: D width.
@@ -29,6 +29,8 @@ MAX_ID_BYTES = 512
 _MOST = 2.0**53  # whole numbers up to here are exact in float64
 _CONTROL = {"\t", "\n", "\r"}
 _SHOWN = 40  # characters of an id in a message
+_RENAMED = "is renamed"
+_NAME = "is what another is renamed to"
 
 Role = Literal["add", "remove", "rename", "popularity"]
 
@@ -88,11 +90,19 @@ class _Reader:
     def renamed(self, path: Path) -> dict[str, str]:
         """Read a file of items to rename."""
         names = {}
+        lines = []
         for line in _lines("rename", path):
             before, after = _two(line, "the old id and the new one")
-            self._take(line, before, "is renamed", there=True)
-            self._take(line, after, "is what another is renamed to", there=False)
+            if before == after:
+                raise line.refused(f"item {_shown(before)} is renamed to what it is")
+            self._take(line, before, _RENAMED, there=True)
             names[before] = after
+            lines.append(line)
+        for line, after in zip(lines, names.values(), strict=True):
+            if self._parts.get(after) == _RENAMED:  # which sets it free for one other
+                self._parts[after] = _NAME
+            else:
+                self._take(line, after, _NAME, there=False)
         return names
 
     def popularity(self, path: Path, changes: ItemChanges) -> dict[str, float]:

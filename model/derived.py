@@ -51,13 +51,13 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True)
 class ItemChanges:
-    """What becomes of the items of one domain; no id has two parts in it."""
+    """What becomes of the items of one domain; no id has two parts in it but in renames."""
 
     added: tuple[Newcomer, ...] = ()
     removed: tuple[str, ...] = ()
     """Ids that are there."""
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """Ids that are there, and what they are from now on: ids that are not."""
+    """Ids that are there, and what they are from now on: ids that are not, or are renamed too."""
     popularity: Mapping[str, float] | None = None
     """Interactions by id, as ids are from now on, at least one of them above 0; None keeps the
     shares that items have."""

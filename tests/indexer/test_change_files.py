@@ -58,6 +58,18 @@ def test_what_files_say_is_read(tables: DomainTables, tmp_path: Path) -> None:
     assert read.unknown_like == 1
 
 
+def test_ids_that_change_places_are_renamed_at_once(tables: DomainTables, tmp_path: Path) -> None:
+    names = "books-00001\tbooks-00002\nbooks-00003\tnew\nbooks-00002\tbooks-00001\n"
+    counts = "books-00001\t2\nbooks-00002\t1\n"
+    files = files_of(tmp_path, {"rename": names, "popularity": counts})
+
+    read = read_changes(tables, files, cosine=False).changes
+
+    swapped = {"books-00001": "books-00002", "books-00002": "books-00001"}
+    assert read.renamed == swapped | {"books-00003": "new"}
+    assert read.popularity == {"books-00001": 2, "books-00002": 1}
+
+
 def test_where_scores_are_cosines_an_added_vector_has_length_one(
     tables: DomainTables, tmp_path: Path
 ) -> None:
@@ -187,7 +199,38 @@ def test_where_scores_are_cosines_an_added_vector_has_length_one(
         (
             {"rename": "books-00001\ta\na\tb\n"},
             "rename",
-            "line 2: item 'a' is what another is renamed to and is renamed: an id has one part",
+            "line 2: item 'a' is not in books",
+        ),
+        (
+            {"rename": "books-00001\tbooks-00001\n"},
+            "rename",
+            "line 1: item 'books-00001' is renamed to what it is",
+        ),
+        (
+            {"rename": "books-00001\tbooks-00002\nbooks-00002\ta\nbooks-00003\tbooks-00002\n"},
+            "rename",
+            "line 3: item 'books-00002' is what another is renamed to twice: an id has one part",
+        ),
+        (
+            {"rename": "books-00001\tbooks-00002\nbooks-00002\tbooks-00003\n"},
+            "rename",
+            "line 2: item 'books-00003' is already in books",
+        ),
+        (
+            {"remove": "books-00002\n", "rename": "books-00001\tbooks-00002\n"},
+            "rename",
+            (
+                "line 1: item 'books-00002' is removed and is what another is renamed to: an id "
+                "has one part"
+            ),
+        ),
+        (
+            {
+                "rename": "books-00001\ta\n",
+                "add": '{"item_id": "books-00001", "vector": [1, 2, 3]}',
+            },
+            "add",
+            "line 1: item 'books-00001' is renamed and is added: an id has one part",
         ),
         (
             {"remove": "books-00001\n", "rename": "books-00001\ta\n"},

@@ -328,6 +328,24 @@ def test_titles_follow_their_items_and_a_rename_keeps_title_and_vector(
     assert tables.item_table[row].tolist() == bundle.domain("books").item_table[9].tolist()
 
 
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_ids_change_places_in_one_update_with_all_that_is_known_of_them(
+    surface: Bundle, root: Path, tmp_path: Path, kind: str
+) -> None:
+    first = first_release(surface, root, kind)
+    double = Double.of(Release.read(first).indexes["films"])
+    a, b, c, d, e = sorted(double.vectors)[3:1000:211]
+    double.rename({a: b, b: a, c: d, d: e, e: "films-new"})
+    names = paired(tmp_path / "names", {a: b, b: a, c: d, d: e, e: "films-new"})
+
+    made = updated(root, {"films": {"rename": names}}, recall=RECALL)
+
+    assert made.domains["films"].renamed == 5
+    queries = surface.domain("films").queries
+    assert queries is not None
+    check(Release.read(made.folder).indexes["films"], double, list(queries[:10]))
+
+
 def test_a_candidate_set_without_an_item_left_is_told_and_gone(
     bundle: Bundle, root: Path, tmp_path: Path
 ) -> None:

@@ -106,21 +106,26 @@ class Double:
         for item in drawn[:4]:
             del self.vectors[item], self.shares[item]
             self.colours.pop(item, None)
-        for old, new in renamed.items():
-            self.vectors[new], self.shares[new] = self.vectors.pop(old), self.shares.pop(old)
-            if old in self.colours:
-                self.colours[new] = self.colours.pop(old)
-        self.chosen = {renamed.get(item, item) for item in self.chosen - set(drawn[:4])}
+        self.chosen -= set(drawn[:4])
+        self.rename(renamed)
         self.vectors |= made
         self.shares |= dict.fromkeys(made, 0.0)
         total = sum(self.shares.values())
         self.shares = {item: share / total for item, share in self.shares.items()}
-        self.gone |= {*drawn[:4], *renamed}
+        self.gone |= set(drawn[:4])
         return {
             "add": items(folder / "add", *added),
             "remove": listed(folder / "remove", drawn[:4]),
             "rename": paired(folder / "rename", renamed),
         }
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Rename all at once."""
+        self.vectors = {names.get(item, item): own for item, own in self.vectors.items()}
+        self.shares = {names.get(item, item): own for item, own in self.shares.items()}
+        self.colours = {names.get(item, item): own for item, own in self.colours.items()}
+        self.chosen = {names.get(item, item) for item in self.chosen}
+        self.gone |= names.keys() - set(names.values())
 
     def best(self, vector: Floats, k: int, among: set[str] | None = None) -> dict[str, float]:
         """Score all items one by one, in float64; the k best, in order."""
