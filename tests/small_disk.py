@@ -1,11 +1,16 @@
 """A small disk to be filled, for a process that may mount: one in a mount namespace of its own."""
 
+import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+CHECKOUT = Path(__file__).parents[1]
 PAGE = 4096  # tmpfs gives room by the page
 
 
@@ -38,6 +43,21 @@ class SmallDisk:
     def forbid_writing(self) -> None:
         """Let nobody write to it any more."""
         _mount("-o", "remount,ro", self.place)
+
+
+def outcomes_of(namespace: list[str], module: str, *arguments: object) -> list[dict[str, Any]]:
+    """Run a module of tests in a mount namespace; give the JSON of each line that it prints."""
+    done = subprocess.run(
+        [*namespace, sys.executable, "-m", module, *map(str, arguments)],
+        cwd=CHECKOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "proto"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def _mount(*arguments: str | Path) -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from indexer.build import build
 from indexer.builders import group_of, levelled
 from indexer.publish import latest
 from indexer.release import FORMAT, KIND, Release
@@ -21,14 +20,13 @@ from indexer.spec import (
     read_spec,
 )
 from indexer.state import IndexState, Level, read_state, state_path
-from indexer.store import Store
 from indexer.update import Updated
 from model.bundle import Bundle, DomainTables, Floats, write_bundle
 from model.files import publishing, write_manifest
 from tests.indexer.index_making import (
     WIDTH,
+    built_as,
     curved,
-    silent,
     tables_of,
 )
 from tests.indexer.update_making import items, listed, paired, updated
@@ -57,13 +55,8 @@ def first_release(tmp_path: Path, kind: str, items: int = ITEMS) -> Path:
         write_bundle(folder, [tables], {}, network={}, dataset="da" * 32, training={})
     kept = {*type(getattr(IndexSettings(), kind.replace("-", "_"))).model_fields}
     options = SPECS[kind].model_dump(include=kept)
-    chosen = {"device": "cpu", "kind": kind, "recall": RECALL, kind.replace("-", "_"): options}
-    build(
-        Bundle.read(tmp_path / "bundle"),
-        Store(tmp_path / "releases"),
-        settings=IndexSettings.model_validate(chosen),
-        advance=silent,
-    )
+    chosen = {"kind": kind, "recall": RECALL, kind.replace("-", "_"): options}
+    built_as(Bundle.read(tmp_path / "bundle"), tmp_path / "releases", **chosen)
     return tmp_path / "releases"
 
 

@@ -96,6 +96,12 @@ def built_in(root: Path, bundle: Bundle, **candidates: Path) -> Built:
     )
 
 
+def built_as(bundle: Bundle, root: Path, **settings: object) -> Built:
+    """Build a release on the CPU with settings."""
+    chosen = IndexSettings.model_validate({"device": "cpu", **settings})
+    return build(bundle, Store(root), settings=chosen, advance=silent)
+
+
 def index_of(tables: DomainTables, engine: Engine | None = None) -> DomainIndex:
     """Make a domain's index in memory, searched by the engine given or by FAISS on the CPU."""
     return DomainIndex(tables, "flat", engine or faiss_engine(tables), {})

@@ -2,10 +2,10 @@
 
     python -m tests.indexer.killed_commands
 
-A line of input is a command line as a JSON list, the next asks to wait for its end. It runs in a
-process of its own, forked from this one, which has imported what commands import; so a moment falls
-into the work and not into the imports. A line of output is its process id, the next how it ended,
-as `os.waitpid` says.
+A line of input is a pair in JSON, a command line as a list and whether to run it again and again;
+the next line asks to wait for its end. It runs in a process of its own, forked from this one, which
+has imported what commands import; so a moment falls into the work and not into the imports. A line
+of output is its process id, the next how it ended, as `os.waitpid` says.
 """
 
 import json
@@ -32,7 +32,7 @@ class Commands:
 
     def run(self, arguments: list[str], root: Path) -> float:
         """Run one to its end, which is a success; give the seconds it was at work in a root."""
-        self._asked(json.dumps(arguments))
+        self._start(arguments)
         _wait_for_work(root)
         begun_s = time.monotonic()
         assert self._asked("wait") == 0
@@ -43,7 +43,7 @@ class Commands:
 
         Seconds are counted from its start, or where a root is given, from its first work there.
         """
-        process = self._asked(json.dumps(arguments))
+        process = self._start(arguments)
         if root is not None:
             _wait_for_work(root)
         time.sleep(after_s)
@@ -51,6 +51,18 @@ class Commands:
         ended = self._asked("wait")
         assert ended in {0, signal.SIGKILL}
         return ended == 0
+
+    def repeat(self, arguments: list[str]) -> int:
+        """Run one again and again until its process, whose id is given, is stopped."""
+        return self._start(arguments, again=True)
+
+    def stop(self, process: int) -> None:
+        """Kill the process started last and wait until it is dead."""
+        os.kill(process, signal.SIGKILL)
+        assert self._asked("wait") == signal.SIGKILL, "it ended before it was killed"
+
+    def _start(self, arguments: list[str], *, again: bool = False) -> int:
+        return self._asked(json.dumps([arguments, again]))
 
     def _asked(self, line: str) -> int:
         assert self._process.stdin is not None
@@ -93,21 +105,30 @@ def serve() -> None:
         if process == 0:
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
-            _run(json.loads(line))
+            arguments, again = json.loads(line)
+            _run(arguments, again=again)
         _say(process)
         sys.stdin.readline()
         _say(os.waitpid(process, 0)[1])
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str], *, again: bool) -> None:
     sys.argv = ["recguru", *arguments]
     status: object = 1
     try:
-        main()
-    except SystemExit as left:
-        status = left.code or 0
+        status = _status()
+        while again and status == 0:
+            status = _status()
     finally:
         os._exit(status if isinstance(status, int) else 1)
+
+
+def _status() -> object:
+    try:
+        main()
+    except SystemExit as left:
+        return left.code or 0
+    return 1
 
 
 def _say(number: int) -> None:

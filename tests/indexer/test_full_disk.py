@@ -1,15 +1,10 @@
 """Builds and updates on a disk that is full or may not be written to: told in one line, undone."""
 
-import json
-import os
 import re
 import resource
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +18,8 @@ from model.tensor_files import save_array
 from tests.indexer.command_making import write_material
 from tests.indexer.index_making import WIDTH, clustered, tables_of
 from tests.indexer.test_kind_releases import SPECS
+from tests.small_disk import outcomes_of
 
-CHECKOUT = Path(__file__).parents[2]
 FULL = r"/(LATEST|\S+\.(npy|json|safetensors|faiss)) cannot be written: .*No space left on device"
 TABLE = clustered(900, WIDTH, np.random.default_rng(1))
 
@@ -41,19 +36,9 @@ def test_a_disk_that_is_full_or_read_only_keeps_the_old_release_and_is_named(
     namespace: list[str], tmp_path: Path, kind: str, levels: int
 ) -> None:
     write_material(tmp_path)
-    command = [sys.executable, "-m", "tests.indexer.full_disk", str(tmp_path), kind, str(levels)]
-    done = subprocess.run(
-        [*namespace, *command],
-        cwd=CHECKOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "proto"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
-    outcomes: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
+    outcomes = outcomes_of(namespace, "tests.indexer.full_disk", tmp_path, kind, levels)
+
     root = tmp_path / "disk" / "releases"
     enough = [outcome for outcome in outcomes if outcome["missing"] == 0]
     assert [(outcome["code"], outcome["new"]) for outcome in enough] == [(0, 70), (0, 71)]

@@ -9,7 +9,6 @@ import faiss
 import numpy as np
 import pytest
 
-from indexer.build import Built, build
 from indexer.builders import build_index
 from indexer.index_file import read_index, write_index
 from indexer.publish import versions
@@ -21,7 +20,6 @@ from indexer.spec import (
     FlatSpec,
     HalfSpec,
     HnswSpec,
-    IndexSettings,
     IndexSpec,
     IvfByteSpec,
     IvfPqSpec,
@@ -29,17 +27,16 @@ from indexer.spec import (
     MilvusSpec,
     read_spec,
 )
-from indexer.store import Store
 from model.bundle import Bundle, write_bundle
 from model.errors import BadArtifactError
 from model.files import publishing
 from tests.indexer.index_making import (
     WIDTH,
+    built_as,
     clustered,
     curved,
     index_of_kind,
     rows_of,
-    silent,
     slow_answer,
     tables_of,
 )
@@ -75,12 +72,6 @@ def surface(tmp_path: Path) -> Bundle:
     with publishing(place) as folder:
         write_bundle(folder, [tables], {}, network={}, dataset="da" * 32, training={})
     return Bundle.read(place)
-
-
-def built_as(bundle: Bundle, root: Path, **settings: object) -> Built:
-    """Build a release on the CPU with settings."""
-    chosen = IndexSettings.model_validate({"device": "cpu", **settings})
-    return build(bundle, Store(root), settings=chosen, advance=silent)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,12 +1,6 @@
 """Builds side by side, and what they sweep up."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,67 +12,7 @@ from model.bundle import Bundle
 from model.errors import OverloadedError
 from tests.indexer.command_making import leftovers
 from tests.indexer.index_making import built_in
-
-_BUILDER = """
-import os, sys
-from pathlib import Path
-from model.bundle import Bundle
-from tests.indexer.index_making import built_in
-
-bundle = Bundle.read(Path(sys.argv[1]))
-for line in sys.stdin:
-    process = os.fork()
-    if process == 0:
-        try:
-            while True:
-                built_in(Path(sys.argv[2]), bundle)
-        finally:
-            os._exit(1)
-    print(process, flush=True)
-    print(os.waitpid(process, 0)[1], flush=True)
-"""
-
-
-class Builder:
-    """Starts processes that build without end, forked from one that has imported everything."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def start(self) -> int:
-        """Start a process and return its id."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        return self._number()
-
-    def kill(self, process: int) -> None:
-        """Kill the process started last and wait until it is dead."""
-        os.kill(process, signal.SIGKILL)
-        assert self._number() == signal.SIGKILL, "it ended before it was killed"
-
-    def _number(self) -> int:
-        assert self._process.stdout is not None
-        return int(self._process.stdout.readline())
-
-
-@contextmanager
-def builder(bundle: Bundle, root: Path) -> Iterator[Builder]:
-    """Give a builder of a bundle into a root; all its processes are gone afterwards."""
-    command = [sys.executable, "-c", _BUILDER, str(bundle.folder), str(root)]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        start_new_session=True,
-    ) as process:
-        try:
-            yield Builder(process)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
+from tests.indexer.killed_commands import commands
 
 
 def test_a_build_leaves_alone_what_a_living_one_is_working_on(
@@ -113,16 +47,17 @@ def test_builds_side_by_side_all_publish_and_the_last_is_the_latest(
 ) -> None:
     root = tmp_path / "releases"
     built_in(root, bundle)
-    with builder(bundle, root) as one, builder(bundle, root) as two:
-        processes = one.start(), two.start()
+    build = ["indexer", "build", "--device", "cpu", "--bundle", str(bundle.folder)]
+    with commands() as one, commands() as two:
+        processes = [each.repeat([*build, "--out", str(root)]) for each in (one, two)]
         deadline = time.monotonic() + 60
         while len(versions(root)) < 20:
             assert time.monotonic() < deadline
             Release.read(latest(root))
             with publish.locked(root):  # nobody is between the version and the pointer now
                 assert latest(root).name == versions(root)[-1]
-        one.kill(processes[0])
-        two.kill(processes[1])
+        one.stop(processes[0])
+        two.stop(processes[1])
     built_in(root, bundle)
     assert leftovers(root) == []
 

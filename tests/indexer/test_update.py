@@ -23,6 +23,7 @@ from model.errors import BadArtifactError
 from model.files import publishing, write_manifest
 from tests.indexer.index_making import (
     WIDTH,
+    built_as,
     built_in,
     clustered,
     curved,
@@ -379,10 +380,7 @@ def test_lists_are_no_more_than_the_items_that_are_left(
 def test_an_index_that_finds_too_little_after_an_update_is_not_published(
     surface: Bundle, root: Path, tmp_path: Path
 ) -> None:
-    config = IndexSettings.model_validate(
-        {"device": "cpu", "kind": "ivf", "recall": 0.01, "ivf": {"lists": 100, "probes": 1}}
-    )
-    build(surface, Store(root), settings=config, advance=silent)
+    built_as(surface, root, kind="ivf", recall=0.01, ivf={"lists": 100, "probes": 1})
     before = content(root)
 
     with pytest.raises(BadArtifactError, match=r"the ivf index of films found .*; not published"):

@@ -6,17 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.build import build
 from indexer.release import Release
-from indexer.spec import IndexSettings
-from indexer.store import Store
 from model.bundle import Bundle, write_bundle
 from model.files import publishing
 from model.inference import Basis, Inference
 from model.weight_names import encoder_table_name, item_table_name
 from server.engine import Engine
 from server.messages import Choice, Recommendation, RecommendQuestion
-from tests.indexer.index_making import silent
+from tests.indexer.index_making import built_as
 from tests.indexer.update_making import items, listed, paired, updated
 
 NAMES = ("books", "films")
@@ -24,8 +21,7 @@ NAMES = ("books", "films")
 
 def published(bundle: Bundle, root: Path) -> Release:
     """Build a release of a bundle."""
-    settings = IndexSettings(device="cpu")
-    return Release.read(build(bundle, Store(root), settings=settings, advance=silent).folder)
+    return Release.read(built_as(bundle, root).folder)
 
 
 @pytest.fixture(params=["mixed", "as scored", "cosine"])

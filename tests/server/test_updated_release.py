@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 
 from recguru.v1 import recommender_pb2 as pb
 
-from indexer.build import build
 from indexer.publish import latest
 from indexer.release import Release
-from indexer.spec import IndexSettings
-from indexer.store import Store
 from model.bundle import Bundle
-from tests.indexer.index_making import silent
+from tests.indexer.index_making import built_as
 from tests.indexer.update_making import items, listed, updated
 from tests.server.running import WAIT_S, Serving, recommend, serving
 
@@ -102,9 +99,8 @@ async def test_a_removed_id_stays_away_over_updates_compaction_reload_and_restar
     tiny_bundle: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "releases"
-    options = {"device": "cpu", "kind": "hnsw", "recall": 0.5, "hnsw": {"effort": 64}}
-    settings = IndexSettings.model_validate(options)
-    built = build(Bundle.read(tiny_bundle), Store(root), settings=settings, advance=silent)
+    bundle = Bundle.read(tiny_bundle)
+    built = built_as(bundle, root, kind="hnsw", recall=0.5, hnsw={"effort": 64})
     gone: set[str] = set()
     there = set(built.bundle.domain("films").vocabulary.ids)
     steps = ((1, "appended"), (1, "appended"), (0, "rebuilt"), (1, "appended"))

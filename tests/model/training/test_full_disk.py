@@ -1,31 +1,18 @@
 """A checkpoint that does not fit on the disk: its file is named, and those before stay."""
 
-import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-CHECKOUT = Path(__file__).parents[3]
+from tests.small_disk import outcomes_of
+
 FILES = ("networks.safetensors", "phase.safetensors", "manifest.json")
 
 
 def test_a_checkpoint_that_does_not_fit_is_told_by_its_file_and_those_before_stay(
     namespace: list[str], tmp_path: Path
 ) -> None:
-    done = subprocess.run(
-        [*namespace, sys.executable, "-m", "tests.model.training.full_disk", str(tmp_path)],
-        cwd=CHECKOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "proto"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    *refused, last = outcomes_of(namespace, "tests.model.training.full_disk", tmp_path)
 
-    *refused, last = [json.loads(line) for line in done.stdout.splitlines()]
     assert last == {
         "missing": 0,
         "error": "",
