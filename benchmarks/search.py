@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from indexer.builders import build_index
-from indexer.engine import open_engine, resolve_device
+from indexer.engine import open_engine
+from indexer.placement import resolve_device
 from indexer.recall import exact_top
 from indexer.search import DomainIndex, Query
 from indexer.spec import FlatSpec

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.builders import build_index
-from indexer.engine import Device, open_engine
+from indexer.engine import open_engine
 from indexer.faiss_api import FaissIndex
 from indexer.ladder import ladder
+from indexer.placement import Device
 from indexer.recall import share_found, shares_found
 from indexer.sample import Sample
 from indexer.search import DomainIndex, Query

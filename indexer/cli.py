@@ -12,6 +12,9 @@ from model.console import make_app, print_json, progress, run, warn
 if TYPE_CHECKING:
     from indexer.build import Built
     from indexer.candidates import CandidateSet
+    from indexer.measure import MeasureSettings
+    from indexer.milvus_api import MilvusSettings
+    from indexer.release import Release
     from indexer.spec import Kind
 
 IndexKind = Annotated[
@@ -122,7 +125,6 @@ def measure(  # noqa: PLR0913  # one parameter an option
     from indexer.measure import measure as run_measure
     from indexer.measure_report import report_lines
     from indexer.plots import plot_sweeps
-    from indexer.release import Release
     from indexer.spec import IndexSettings
     from model.settings import load_settings
 
@@ -130,8 +132,7 @@ def measure(  # noqa: PLR0913  # one parameter an option
     flags = {"queries": queries, "device": device}
     settings = load_settings(MeasureSettings, table="measure", config=config, flags=flags)
     options = load_settings(IndexSettings, table="index", config=config)
-    milvus = milvus_settings(config, uri)
-    read = Release.read(folder, device=settings.device, threads=settings.threads, milvus=milvus)
+    read = _opened(folder, settings, milvus_settings(config, uri))
     figures: dict[str, Any] = {"release": read.version, "settings": settings.model_dump()}
     with progress("measuring", len(read.indexes) * (1 + len(tried))) as advance:
         figures["domains"] = run_measure(read, settings, advance=advance)
@@ -227,6 +228,15 @@ def _since_built(spec_path: Path, items: int, rebuild_share: float) -> dict[str,
         "rebuild_share": rebuild_share,
         "tombstones": tombstones,
     }
+
+
+def _opened(folder: Path, settings: "MeasureSettings", milvus: "MilvusSettings") -> "Release":
+    """Open a release where it is to be measured."""
+    from indexer.placement import resolve_device
+    from indexer.release import Release
+
+    where = resolve_device(settings.device, settings.gpus)
+    return Release.read(folder, device=where, threads=settings.threads, milvus=milvus)
 
 
 def _folder_to_measure(releases: Path | None, release: Path | None) -> Path:

@@ -24,6 +24,7 @@ def examine() -> list[Finding]:
         judge_faiss(faiss_wheels()),
         _faiss_module(),
         _torch_module(),
+        *_gpus(),
         _milvus(),
         *_processors(),
     ]
@@ -79,6 +80,26 @@ def _torch_module() -> Finding:
     torch = describe_torch()
     cuda = f"CUDA {torch['cuda_build']}" if torch["cuda_build"] else "built for CPU only"
     return Finding("torch module", f"{torch['version']}, {cuda}, GPU: {torch['gpu'] or 'none'}")
+
+
+def _gpus() -> Iterator[Finding]:
+    """Count the GPUs that indexes may be put on; what cannot be imported is found above."""
+    try:
+        from indexer.placement import visible_gpus  # noqa: PLC0415  # FAISS may be missing
+
+        count = visible_gpus()
+    except (ImportError, OSError, RecGuruError):
+        return
+    yield Finding("gpus", describe_gpus(count))
+
+
+def describe_gpus(count: int) -> str:
+    """Say what the setting `gpus` makes of so many."""
+    if count == 0:
+        return "none that FAISS and torch both see: the setting gpus has no effect"
+    if count == 1:
+        return "1, which holds the indexes: the setting gpus has no effect"
+    return f"{count}: gpus=first puts the indexes on one, replicas on each, shards a part on each"
 
 
 def _milvus() -> Finding:

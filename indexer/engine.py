@@ -1,4 +1,4 @@
-"""Where an index is searched: on the CPU or on a GPU.
+"""Where an index is searched: on the CPU, by what stands here, or on GPUs, by `gpu_engine`.
 
 Engines answer roughly: what an exact one returns is off by rounding, and which of several equal
 scores it returns is left open; an approximate one may miss what is best. `indexer.search` scores
@@ -10,19 +10,20 @@ Shapes: B queries, N rows, V items, D width; row 0 is padding.
 import logging
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from indexer import blas, faiss_api
 from indexer.bitmaps import Bitmap
 from indexer.blocks import best_products
-from indexer.faiss_api import FaissIndex, GpuCopy
+from indexer.faiss_api import FaissIndex
+from indexer.gpu_engine import GpuSpec, open_gpu_engine, why_not_on_gpu
+from indexer.placement import Device
 from indexer.products import rough_products
 from indexer.spec import (
     ApproximateSpec,
     ByteSpec,
-    DeviceChoice,
     FlatSpec,
     HalfSpec,
     HnswSpec,
@@ -31,15 +32,9 @@ from indexer.spec import (
 )
 from model.bundle import Floats
 from model.data.vocabulary import Rows
-from model.errors import UnavailableDeviceError
 from model.scoring import exact_scores
 
-if TYPE_CHECKING:
-    from indexer.device import DeviceTable
-
 log = logging.getLogger(__name__)
-
-Device = Literal["cpu", "cuda"]
 
 _MANY = 8
 """Queries from which a matrix product is quicker than FAISS, which takes one after the other."""
@@ -217,23 +212,6 @@ def table_products(table: Floats, vector: Floats, rows: Rows | None) -> Floats:
     return rough_products(table, vector, rows)
 
 
-class GpuEngine:
-    """FAISS and torch on the first visible GPU; one thread at a time may use it."""
-
-    def __init__(self, index: FaissIndex, table: "DeviceTable") -> None:
-        """Copy an index of `table` to the GPU."""
-        self._copy = GpuCopy(index)
-        self._table = table
-
-    def top(self, vectors: Floats, count: int) -> tuple[Floats, Rows]:
-        """Ask FAISS, `count` up to 2,048 there; see `Engine.top`."""
-        return faiss_api.search_rows(self._copy.index, vectors, count)
-
-    def products(self, vector: Floats, rows: Rows | None) -> Floats:
-        """Multiply with torch; see `Engine.products`."""
-        return self._table.products(vector, rows)
-
-
 def open_engine(
     device: Device,
     spec: IndexSpec,
@@ -244,39 +222,16 @@ def open_engine(
 ) -> Engine | Proposer:
     """Put an index of `table` (V + 1, D) where it is to be searched.
 
-    Only `flat` has a place on a GPU, where it is quicker than any other kind on a CPU.
-    """
-    if not isinstance(spec, FlatSpec):
-        return ApproximateEngine(index, spec, table, threads=threads)
-    if device == "cuda":
-        from indexer.device import DeviceTable  # noqa: PLC0415  # torch: seconds, of no use on a CPU
-
-        return GpuEngine(index, DeviceTable(table, "cuda"))
-    return CpuEngine(index, table, threads=threads)
-
-
-def resolve_device(choice: DeviceChoice) -> Device:
-    """Turn `auto`, `cpu` or `cuda` into where the index goes; `auto` warns when that is not a GPU.
+    What cannot be searched on a GPU is searched on the CPU, and a line in the log says so.
 
     Raises:
-        UnavailableDeviceError: If `cuda` is asked for and cannot be used; the message says why.
+        UnavailableDeviceError: If the GPUs do not take it: they may have too little memory.
     """
-    if choice == "cpu":
-        return "cpu"
-    obstacle = _obstacle()
-    if obstacle is None:
-        return "cuda"
-    if choice == "cuda":
-        raise UnavailableDeviceError(f"device cuda was asked for, but {obstacle}")
-    log.warning("the index is searched on the CPU: %s", obstacle)
-    return "cpu"
-
-
-def _obstacle() -> str | None:
-    if not faiss_api.has_gpu_build():
-        return "this FAISS is built without GPU support (the extra [gpu] brings one that has it)"
-    if faiss_api.gpu_count() == 0:
-        return "FAISS sees no CUDA device"
-    from indexer.device import torch_sees_gpu  # noqa: PLC0415  # torch: seconds, of no use on a CPU
-
-    return None if torch_sees_gpu() else "torch sees no CUDA device (is it a CPU-only build?)"
+    if device != "cpu":
+        obstacle = why_not_on_gpu(spec)
+        if obstacle is None and isinstance(spec, GpuSpec):
+            return open_gpu_engine(device, spec, index, table)
+        log.warning("an index of kind %s is searched on the CPU: %s", spec.kind, obstacle)
+    if isinstance(spec, FlatSpec):
+        return CpuEngine(index, table, threads=threads)
+    return ApproximateEngine(index, spec, table, threads=threads)

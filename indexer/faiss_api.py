@@ -1,4 +1,4 @@
-"""The door to FAISS, with `faiss_build` and `faiss_changes`: nothing else imports it.
+"""The door to FAISS, with `faiss_build`, `faiss_changes` and `faiss_gpu`: nothing else imports it.
 
 FAISS positions count from 0; rows count from 1 and row 0 is padding, so position = row - 1. The
 id map is the vocabulary, outside FAISS. Shapes: B queries, V items, D width.
@@ -163,7 +163,7 @@ def read_index(path: Path, *, mapped: bool) -> FaissIndex:
     except OSError as error:
         raise BadArtifactError(f"{path} cannot be read: {error.strerror}") from None
     except (RuntimeError, MemoryError) as error:
-        raise BadArtifactError(f"{path} cannot be read: {_reason(error)}") from None
+        raise BadArtifactError(f"{path} cannot be read: {reason(error)}") from None
     if index is None:
         raise BadArtifactError(f"{path} cannot be read: it says itself that it holds no index")
     return index
@@ -286,15 +286,6 @@ def gpu_count() -> int:
     return int(faiss.get_num_gpus())
 
 
-class GpuCopy:
-    """A copy of an index on the first visible GPU; one thread at a time may use it."""
-
-    def __init__(self, index: FaissIndex) -> None:
-        # FAISS keeps no reference to the scratch memory its GPU index works in.
-        self._resources = faiss.StandardGpuResources()
-        self.index = faiss.index_cpu_to_gpu(self._resources, 0, index)
-
-
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Drop where in its source FAISS failed, keep why."""
     return str(error).rpartition("failed: ")[2] or type(error).__name__

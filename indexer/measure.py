@@ -14,7 +14,7 @@ from pydantic import Field
 from indexer.recall import exact_top, recall
 from indexer.release import INDEX, Release
 from indexer.sample import sample_of
-from indexer.spec import DeviceChoice, IndexSettings, Kind
+from indexer.spec import DeviceChoice, GpuUse, IndexSettings, Kind
 from indexer.sweep import Asked, sweep
 from indexer.timing import latency
 from model.console import Advance
@@ -41,6 +41,9 @@ class MeasureSettings(Settings):
 
     device: DeviceChoice = "auto"
     """Where the indexes are searched; `auto` takes a GPU where one is."""
+
+    gpus: GpuUse = "first"
+    """Which of several GPUs hold them; of no effect on a CPU or with one GPU."""
 
     seed: Annotated[int, Field(ge=0)] = 1
     """Seed of the queries, where they are made from items."""

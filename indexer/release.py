@@ -19,12 +19,13 @@ from typing import Any
 
 from indexer.attributes import DomainAttributes, read_attributes, write_attributes
 from indexer.candidates import CandidateSet, read_sets, write_sets
-from indexer.engine import Device, Engine, Proposer, open_engine, resolve_device
+from indexer.engine import Engine, Proposer, open_engine
 from indexer.faiss_api import FaissIndex
 from indexer.index_file import read_index, write_index
 from indexer.installation import warn_of_two_faiss
 from indexer.milvus_api import MilvusSettings
 from indexer.milvus_engine import identity, open_collection
+from indexer.placement import Device, Gpus, resolve_device
 from indexer.publish import latest
 from indexer.search import DomainIndex
 from indexer.spec import DeviceChoice, IndexSpec, MilvusSpec, read_spec, write_spec
@@ -65,7 +66,7 @@ class Release:
         cls,
         folder: Path,
         *,
-        device: DeviceChoice = "cpu",
+        device: DeviceChoice | Gpus = "cpu",
         verify: bool = True,
         threads: int | None = None,
         milvus: MilvusSettings = _NO_MILVUS,
@@ -74,7 +75,8 @@ class Release:
 
         Args:
             folder: A version in a release root; see `latest`.
-            device: Where the indexes are searched. A release on a GPU is for one thread at a time.
+            device: Where the indexes are searched, if it is `auto` or `cuda` on the first GPU; see
+                `resolve_device` for several. A release on GPUs is for one thread at a time.
             verify: Whether to check every file against its digest first.
             threads: Threads FAISS may use in a search on the CPU; none leaves it to OpenMP, which
                 reads `OMP_NUM_THREADS`.
@@ -95,7 +97,7 @@ class Release:
         if not isinstance(manifest.get("files"), dict) or not manifest.get("digest"):
             raise BadArtifactError(f"{folder / MANIFEST} is damaged: it lists no files")
         bundle = _read_bundle(folder, manifest)
-        where = resolve_device(device)
+        where = device if isinstance(device, Gpus) else resolve_device(device)
         indexes = {}
         for tables in bundle.domains:
             items = len(tables.vocabulary)

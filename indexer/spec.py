@@ -141,6 +141,10 @@ KINDS: tuple[Kind, ...] = ("flat", "flat-f16", "flat-int8", "hnsw", "ivf", "ivf-
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
+GpuUse = Literal["first", "replicas", "shards"]
+"""What is made of several GPUs: the `first` alone holds the indexes, or each holds them whole and
+answers a part of every batch (`replicas`), or each holds a part (`shards`)."""
+
 
 class StoredOptions(Settings):
     """The tables `[index.flat_f16]` and `[index.flat_int8]`."""
@@ -203,6 +207,9 @@ class IndexSettings(Settings):
 
     device: DeviceChoice = "auto"
     """Where the finished index is tried before it is published; `auto` takes a GPU where one is."""
+
+    gpus: GpuUse = "first"
+    """Which of several GPUs hold it then; of no effect on a CPU or with one GPU."""
 
     probes: Annotated[int, Field(ge=1, le=10_000)] = 16
     """Queries a domain that a finished `flat` index must answer as exact search does."""

@@ -6,18 +6,18 @@ is built anew. A collection of Milvus belongs to one release, so the new one alw
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from indexer.change_files import ReadChanges, Role, read_changes
-from indexer.engine import resolve_device
-from indexer.milvus_api import MilvusSettings
 from indexer.milvus_build import NewCollections, building
 from indexer.moved_sets import moved_attributes, moved_sets
+from indexer.placement import resolve_device
 from indexer.publish import publish
 from indexer.release import BUNDLE, INDEX, Release, finish_release, seal_release
 from indexer.renewal import How, Renewal, rebuild_index, renew_index
@@ -130,7 +130,8 @@ def update(
         UnavailableIndexError: If Milvus is to keep the index and does not answer.
     """
     started, share = time.perf_counter(), settings.rebuild_share
-    settings = settings.model_copy(update={"device": resolve_device(settings.device)})
+    device = resolve_device(settings.device, settings.gpus)
+    opened = partial(Release.read, device=device, milvus=store.milvus)
     read = _read(release.bundle, files)
     after = _derived(release.bundle, {name: each.changes for name, each in read.items()})
     sets, emptied = moved_sets(release.indexes, after.domains)
@@ -144,7 +145,7 @@ def update(
                 advance(note=f"{name} {release.indexes[name].kind} {renewals[name].how}")
             digest = finish_release(folder, bundle, sets, attributes)
         made = _Made(work / "release", digest, bundle, renewals)
-        made = _tried(made, release, after, settings, store.milvus, advance)
+        made = _tried(made, release, after, settings, opened, advance)
         place = publish(
             store.root, made.folder, made.digest, activate=bool(replaces), replaces=replaces
         )
@@ -216,12 +217,15 @@ def _tried(
     release: Release,
     after: _Derived,
     settings: IndexSettings,
-    milvus: MilvusSettings,
+    opened: Callable[[Path], Release],
     advance: Advance,
 ) -> _Made:
-    """Try a release; where what was appended to finds too little, build that anew and try again."""
+    """Try a release; where what was appended to finds too little, build that anew and try again.
+
+    `opened` reads a release.
+    """
     samples = _samples(after, settings.queries)
-    finished = Release.read(made.folder, device=settings.device, milvus=milvus)
+    finished = opened(made.folder)
     problems = shortfalls(finished, samples, settings, advance)
     for name, problem in problems.items():
         if made.renewals[name].how != "appended":
@@ -239,7 +243,7 @@ def _tried(
         digest = seal_release(folder, made.bundle)
     tried = {name: samples[name] for name in problems}
     advance(-len(tried))
-    try_out(Release.read(place, device=settings.device, milvus=milvus), tried, settings, advance)
+    try_out(opened(place), tried, settings, advance)
     return _Made(place, digest, made.bundle, renewals)
 
 

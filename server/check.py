@@ -34,7 +34,7 @@ def check(settings: ServeSettings, releases: Path) -> Iterator[str]:
 
 
 def _probed(folder: Path, settings: ServeSettings) -> str:
-    engine = Engine.load(folder, device=settings.device, milvus=settings.milvus)
+    engine = Engine.load(folder, device=settings.device, gpus=settings.gpus, milvus=settings.milvus)
     engine.probe()
     domains = ", ".join(f"{domain.name} ({domain.items:,} items)" for domain in engine.info.domains)
     return f"{engine.version.release}, model {engine.version.model:.12s}, {domains}"

@@ -12,7 +12,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from indexer.milvus_api import MilvusSettings
-from indexer.spec import DeviceChoice
+from indexer.spec import DeviceChoice, GpuUse
 from model.settings import Settings, secret_error
 
 MAX_ID_BYTES = 512
@@ -163,6 +163,10 @@ class ServeSettings(Settings):
 
     device: DeviceChoice = "auto"
     """Where networks and indexes run; `auto` takes a GPU where there is one."""
+
+    gpus: GpuUse = "first"
+    """Which of several GPUs hold the indexes: the first, each all of it and a part of every batch
+    (`replicas`), or each a part (`shards`). Of no effect on a CPU or with one GPU."""
 
     poll_s: Annotated[float, Field(gt=0, le=3600)] = 1.5
     """Seconds between two looks at `LATEST`: some 30 file states a look, cheap even on a network

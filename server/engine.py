@@ -11,9 +11,10 @@ from typing import Self, TypeVar
 import numpy as np
 
 from indexer.milvus_api import MilvusSettings
+from indexer.placement import resolve_device
 from indexer.release import Release
 from indexer.search import DomainIndex, Found, Query
-from indexer.spec import DeviceChoice
+from indexer.spec import DeviceChoice, GpuUse
 from model.bundle import Floats
 from model.data.vocabulary import Rows
 from model.errors import (
@@ -90,13 +91,19 @@ class Engine:
 
     @classmethod
     def load(
-        cls, folder: Path, *, device: DeviceChoice, milvus: MilvusSettings = _NO_MILVUS
+        cls,
+        folder: Path,
+        *,
+        device: DeviceChoice,
+        gpus: GpuUse = "first",
+        milvus: MilvusSettings = _NO_MILVUS,
     ) -> Self:
         """Load a release folder whole, every file checked against its digest.
 
         Args:
             folder: The release folder.
             device: `auto`, `cpu` or `cuda`.
+            gpus: What the indexes make of several GPUs; the networks are on the first.
             milvus: Where Milvus runs, for a release whose index is kept there.
 
         Raises:
@@ -105,7 +112,8 @@ class Engine:
             UnavailableDeviceError: If the device is not there.
             UnavailableIndexError: If Milvus does not answer.
         """
-        release = Release.read(folder, device=device, threads=1, milvus=milvus)
+        place = resolve_device(device, gpus)
+        release = Release.read(folder, device=place, threads=1, milvus=milvus)
         return cls(release, Inference.load(release.bundle, device=device))
 
     def keep_gurs(self, entries: int, on_lookups: Callable[[int, int], None]) -> None:

@@ -118,7 +118,9 @@ class Server:
     def _load(self, folder: Path) -> Engine:
         """Load a release and probe it; the probe comes from no caller, so its GURs are not kept."""
         settings = self._settings
-        engine = Engine.load(folder, device=settings.device, milvus=settings.milvus)
+        engine = Engine.load(
+            folder, device=settings.device, gpus=settings.gpus, milvus=settings.milvus
+        )
         engine.probe()
         engine.keep_gurs(settings.gur_cache_entries, self.metrics.gurs_looked_up)
         return engine

@@ -52,7 +52,12 @@ HOMES = {
         "indexer/device.py",
         "server/run.py",  # it sets how many threads torch may use
     ),
-    "faiss": ("indexer/faiss_api.py", "indexer/faiss_build.py", "indexer/faiss_changes.py"),
+    "faiss": (
+        "indexer/faiss_api.py",
+        "indexer/faiss_build.py",
+        "indexer/faiss_changes.py",
+        "indexer/faiss_gpu.py",
+    ),
     "polars": ("model/data/",),
     "pymilvus": ("indexer/milvus_api.py",),  # an extra
     "recguru": (  # the generated protobuf messages and stubs

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from indexer.bitmaps import Bitmap, RowSet
 from indexer.build import Built, Extras, build
 from indexer.builders import build_index
-from indexer.engine import Device, Engine, open_engine
+from indexer.engine import Engine, open_engine
+from indexer.placement import Device
 from indexer.products import rounding_bound
 from indexer.search import DomainIndex, Query
 from indexer.spec import FlatSpec, IndexSettings, IndexSpec

@@ -1,35 +1,24 @@
-"""The index on a GPU, and what of it can be tried without one."""
+"""Multiplying with torch, from an item table in the memory of one device or of several."""
 
-import faiss
 import numpy as np
 import pytest
 
 from indexer import device as device_module
-from indexer.device import DeviceTable, torch_sees_gpu
-from indexer.engine import Engine, resolve_device
+from indexer.device import DeviceTable
 from indexer.products import exact_products, longest, rough_products, rounding_bound
 from indexer.search import Query
 from model.bundle import DomainTables, Floats
 from model.data.vocabulary import Rows
-from tests.indexer.index_making import (
-    clustered,
-    faiss_engine,
-    index_of,
-    skewed_popularity,
-    slow_answer,
-    slow_ranks,
-    tables_of,
-)
-
-ITEMS = 5000
+from tests.indexer.index_making import faiss_engine, index_of, rows_of
+from tests.indexer.parity import EVERY, ITEMS, WIDTH, all_questions, assert_exact, tables_with_ties
 
 
 class TorchOnCpu:
-    """The GPU's way of multiplying, on the CPU."""
+    """The GPU's way of multiplying, on the CPU as so many devices."""
 
-    def __init__(self, tables: DomainTables) -> None:
+    def __init__(self, tables: DomainTables, devices: int) -> None:
         self._index = faiss_engine(tables)
-        self._table = DeviceTable(tables.item_table, "cpu")
+        self._table = DeviceTable(tables.item_table, ["cpu"] * devices)
 
     def top(self, vectors: Floats, count: int) -> tuple[Floats, Rows]:
         """Ask FAISS on the CPU."""
@@ -42,95 +31,46 @@ class TorchOnCpu:
 
 @pytest.fixture(scope="module")
 def tables() -> DomainTables:
-    generator = np.random.default_rng(8)
-    table = clustered(ITEMS, 16, generator)
-    table[generator.permutation(ITEMS)[:300] + 1] = table[17]
-    return tables_of("films", table, skewed_popularity(ITEMS, generator))
+    return tables_with_ties(300)
 
 
 @pytest.fixture(scope="module")
 def queries(tables: DomainTables) -> list[Query]:
-    """Ask for all combinations of candidates, exclusions, and k below and above FAISS's limit."""
-    generator = np.random.default_rng(9)
-
-    def some(count: int) -> Rows:
-        return (generator.permutation(ITEMS)[:count] + 1).astype(np.int32)
-
-    return [
-        Query(vector, k=k, candidates=candidates, excluded=some(excluded), ranked=some(3))
-        for vector in (
-            tables.item_table[17],
-            generator.standard_normal(16).astype(np.float32),
-            None,
-        )
-        for k in (1, 40, 2048, 3000)
-        for candidates in (None, some(200), some(4000))
-        for excluded in (0, 30, 2500)
-    ]
+    return all_questions(tables)[::EVERY]
 
 
-def assert_parity(tables: DomainTables, queries: list[Query], engine: Engine) -> None:
-    """Compare an engine's answers with those of the CPU and with slow ones."""
-    theirs = index_of(tables, engine).search(queries)
-    ours = index_of(tables).search(queries)
-    for found, expected in zip(theirs, ours, strict=True):
-        assert found.rows.tolist() == expected.rows.tolist()
-        assert found.scores.tolist() == expected.scores.tolist()
-        assert found.ranks.tolist() == expected.ranks.tolist()
-    for query, found in list(zip(queries, theirs, strict=True))[::7]:
-        assert (found.rows.tolist(), found.scores.tolist()) == slow_answer(tables, query)
-        if query.candidates is not None or query.vector is None:
-            assert found.ranks.tolist() == slow_ranks(tables, query)
-
-
+@pytest.mark.parametrize("devices", [1, 3])
 def test_multiplying_with_torch_answers_as_numpy_does(
-    tables: DomainTables, queries: list[Query], monkeypatch: pytest.MonkeyPatch
+    devices: int, tables: DomainTables, queries: list[Query], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device_module, "_GATHERED", 700)
-    assert_parity(tables, queries, TorchOnCpu(tables))
+    assert_exact(index_of(tables, TorchOnCpu(tables, devices)), tables, queries)
 
 
-def test_rough_products_stay_within_the_bound_that_search_relies_on(tables: DomainTables) -> None:
+@pytest.mark.parametrize("devices", [1, 2, 3, 7])
+def test_products_stay_within_the_bound_that_search_relies_on(
+    devices: int, tables: DomainTables
+) -> None:
     generator = np.random.default_rng(10)
     table = tables.item_table
-    rows = np.arange(1, ITEMS + 1, dtype=np.int32)
-    on_device = DeviceTable(table, "cpu")
-    for vector in generator.standard_normal((20, 16)).astype(np.float32):
+    rows = generator.permutation(ITEMS)[:900].astype(np.int32) + 1
+    rows[5] = rows[300]  # out of order, and one twice
+    on_device = DeviceTable(table, ["cpu"] * devices)
+    for vector in generator.standard_normal((5, WIDTH)).astype(np.float32):
         truth = table[1:].astype(np.float64) @ vector.astype(np.float64)
-        bound = rounding_bound(16, float(np.linalg.norm(vector)) * longest(table))
-        assert np.abs(rough_products(table, vector, rows) - truth).max() < bound
+        bound = rounding_bound(WIDTH, float(np.linalg.norm(vector)) * longest(table))
+        assert np.abs(rough_products(table, vector, rows) - truth[rows - 1]).max() < bound
         assert np.abs(on_device.products(vector, None) - truth).max() < bound
-        rounded = truth.astype(np.float32)
+        assert np.abs(on_device.products(vector, rows) - truth[rows - 1]).max() < bound
+        rounded = truth.astype(np.float32)[rows - 1]
         np.testing.assert_array_max_ulp(exact_products(table, vector, rows), rounded, maxulp=1)
         assert bound < 1e-4 * np.abs(truth).max(), "a loose bound would make every search long"
 
 
-@pytest.fixture
-def gpu() -> None:
-    if not hasattr(faiss, "StandardGpuResources"):
-        pytest.skip("this FAISS is built without GPU support; install the extra [gpu]")
-    if not faiss.get_num_gpus():
-        pytest.skip("FAISS sees no CUDA device")
-    if not torch_sees_gpu():
-        pytest.skip("torch sees no CUDA device")
-
-
-@pytest.mark.gpu
-@pytest.mark.usefixtures("gpu")
-def test_the_gpu_answers_as_the_cpu_and_numpy_do(
-    tables: DomainTables, queries: list[Query]
-) -> None:
-    assert resolve_device("auto") == resolve_device("cuda") == "cuda"
-    assert_parity(tables, queries, faiss_engine(tables, "cuda"))
-
-
-@pytest.mark.gpu
-@pytest.mark.usefixtures("gpu")
-def test_two_indexes_on_the_gpu_answer_in_turns(tables: DomainTables) -> None:
-    other = tables_of("books", clustered(900, 16, np.random.default_rng(11)))
-    for each in (tables, other):
-        index = index_of(each, faiss_engine(each, "cuda"))
-        for row in range(1, 20):
-            query = Query(each.item_table[row], k=15)
-            (found,) = index.search([query])
-            assert found.rows.tolist() == slow_answer(each, query)[0]
+def test_a_table_smaller_than_the_devices_are_many_is_multiplied_all_the_same() -> None:
+    table = np.array([[0, 0], [1, 2], [3, 4]], np.float32)
+    on_devices = DeviceTable(table, ["cpu"] * 5)
+    vector = np.array([10, 1], np.float32)
+    assert on_devices.products(vector, None).tolist() == [12, 34]
+    assert on_devices.products(vector, rows_of(2, 1, 2)).tolist() == [34, 12, 34]
+    assert on_devices.products(vector, rows_of()).tolist() == []
