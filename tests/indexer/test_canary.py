@@ -1,5 +1,6 @@
 """A version that some calls try out: `recguru releases canary`, as a shell and a server see it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,16 +9,23 @@ from indexer.publish import Canary, canary, latest, versions
 from model.bundle import Bundle
 from model.errors import BadArtifactError
 from tests.commands import Command
-from tests.indexer.index_making import built_in
+from tests.indexer.index_making import built_in, write_small_bundle
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Publish three releases, to be copied."""
+    folder = tmp_path_factory.mktemp("canary")
+    bundle = Bundle.read(write_small_bundle(folder / "bundle"))
+    for _ in range(3):
+        built_in(folder / "releases", bundle)
+    return folder / "releases"
 
 
 @pytest.fixture
-def root(bundle: Bundle, tmp_path: Path) -> Path:
-    """Publish three releases."""
-    root = tmp_path / "releases"
-    for _ in range(3):
-        built_in(root, bundle)
-    return root
+def root(published: Path, tmp_path: Path) -> Path:
+    """Return three releases of the test's own."""
+    return shutil.copytree(published, tmp_path / "releases")
 
 
 def test_a_canary_begins_changes_its_share_and_ends(recguru: Command, root: Path) -> None:

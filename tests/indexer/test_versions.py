@@ -1,6 +1,7 @@
 """`recguru releases list|activate|prune`, as a shell sees them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,16 +10,23 @@ from indexer.publish import latest, versions
 from indexer.release import Release
 from model.bundle import Bundle
 from tests.commands import Command
-from tests.indexer.index_making import built_in
+from tests.indexer.index_making import built_in, write_small_bundle
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Publish four releases, to be copied."""
+    folder = tmp_path_factory.mktemp("versions")
+    bundle = Bundle.read(write_small_bundle(folder / "bundle"))
+    for _ in range(4):
+        built_in(folder / "releases", bundle)
+    return folder / "releases"
 
 
 @pytest.fixture
-def root(bundle: Bundle, tmp_path: Path) -> Path:
-    """Publish four releases."""
-    root = tmp_path / "releases"
-    for _ in range(4):
-        built_in(root, bundle)
-    return root
+def root(published: Path, tmp_path: Path) -> Path:
+    """Return four releases of the test's own."""
+    return shutil.copytree(published, tmp_path / "releases")
 
 
 def test_versions_are_listed_newest_first_and_the_active_one_is_marked(
