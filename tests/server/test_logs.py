@@ -76,23 +76,11 @@ async def test_an_unforeseen_failure_is_found_by_its_request_id(
     assert "ZeroDivisionError: the inside" in failure["exc_info"]
 
 
-@pytest.mark.parametrize("form", ["console", "json"])
-def test_every_call_is_a_line_where_that_is_wanted_and_says_nothing_of_the_user(
-    releases: Path, tmp_path: Path, form: str
-) -> None:
-    config, port_file = tmp_path / "serve.toml", tmp_path / "port"
-    config.write_text(f'[serve]\nlog_calls = true\nlog_format = "{form}"\n', encoding="utf-8")
-    options = ("--config", config, "--port", "0", "--port-file", port_file, "--device", "cpu")
-    with process("--releases", releases, *options) as running:
-        with grpc.insecure_channel(f"127.0.0.1:{port_of(running, port_file)}") as channel:
-            stub = pb_grpc.RecommenderStub(channel)
-            metadata = (("x-request-id", "mine"), ("recguru-key", "user-4711"))
-            stub.Recommend(REQUEST, timeout=WAIT_S, metadata=metadata)
-            with pytest.raises(grpc.RpcError):
-                stub.Recommend(BAD, timeout=WAIT_S, metadata=metadata)
-        running.terminate()
-        assert running.stderr is not None
-        logged = running.stderr.read()
+METADATA = (("x-request-id", "mine"), ("recguru-key", "user-4711"))
+
+
+def assert_calls_are_lines(logged: str, form: str) -> None:
+    """Check that an answered call and a refused one are lines, and tell nothing of the user."""
     lines = [line for line in logged.splitlines() if "mine" in line]
     if form == "json":
         read = [json.loads(line) for line in logged.splitlines()]
@@ -111,6 +99,40 @@ def test_every_call_is_a_line_where_that_is_wanted_and_says_nothing_of_the_user(
     assert len(lines) == 2
     for private in (ITEM, "nobody's-business", "user-4711"):
         assert private not in logged
+
+
+@pytest.mark.parametrize("form", ["json", pytest.param("console", marks=pytest.mark.slow)])
+def test_every_call_is_a_line_where_that_is_wanted_and_says_nothing_of_the_user(
+    releases: Path, tmp_path: Path, form: str
+) -> None:
+    config, port_file = tmp_path / "serve.toml", tmp_path / "port"
+    config.write_text(f'[serve]\nlog_calls = true\nlog_format = "{form}"\n', encoding="utf-8")
+    options = ("--config", config, "--port", "0", "--port-file", port_file, "--device", "cpu")
+    with process("--releases", releases, *options) as running:
+        with grpc.insecure_channel(f"127.0.0.1:{port_of(running, port_file)}") as channel:
+            stub = pb_grpc.RecommenderStub(channel)
+            stub.Recommend(REQUEST, timeout=WAIT_S, metadata=METADATA)
+            with pytest.raises(grpc.RpcError):
+                stub.Recommend(BAD, timeout=WAIT_S, metadata=METADATA)
+        running.terminate()
+        assert running.stderr is not None
+        logged = running.stderr.read()
+    assert_calls_are_lines(logged, form)
+
+
+async def test_a_line_for_people_says_the_same(
+    releases: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = logging.getLogger().handlers[:]
+    try:
+        configure(LogFormat.CONSOLE)
+        async with serving(releases, log_calls=True) as running:
+            await running.stub.Recommend(REQUEST, metadata=METADATA)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await running.stub.Recommend(BAD, metadata=METADATA)
+    finally:
+        logging.basicConfig(handlers=before, force=True)
+    assert_calls_are_lines(capsys.readouterr().err, "console")
 
 
 async def test_calls_are_no_lines_by_default(
