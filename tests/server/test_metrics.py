@@ -1,10 +1,7 @@
-"""What an operator sees: every figure counts what it says, on a port of its own, of all workers."""
+"""What an operator sees: every figure counts what it says; those of workers: `test_workers`."""
 
 import asyncio
-import re
-import signal
 import socket
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,10 +10,9 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from recguru.v1 import recommender_pb2 as pb
-from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
 from server.run import Server
-from tests.server.processes import EXIT_S, failure, port_of, process
+from tests.server.processes import failure
 from tests.server.running import WAIT_S, recommend, serving
 
 KNOWN = recommend("films", {"films": ["f0001", "f0002", "nowhere"], "books": ["b0001"]})
@@ -117,31 +113,6 @@ async def test_the_release_that_answers_is_named_and_reloads_are_counted(
     assert found["recguru_release_info", (loaded.index, "stable", loaded.model, other)] == 1
     assert found["recguru_reloads_total", ("stable", "swapped")] == 1
     assert found["recguru_reloads_total", ("stable", "refused")] == 1
-
-
-def test_workers_are_counted_together_on_a_port_of_their_own(
-    releases: Path, tmp_path: Path
-) -> None:
-    port_file = tmp_path / "port"
-    options = ("--port", "0", "--port-file", port_file, "--metrics-port", "0", "--workers", "2")
-    with process("--releases", releases, "--device", "cpu", *options) as running:
-        port = port_of(running, port_file)
-        for _ in range(16):
-            with grpc.insecure_channel(
-                f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
-            ) as channel:
-                pb_grpc.RecommenderStub(channel).Recommend(KNOWN, timeout=WAIT_S)
-        assert running.stderr is not None
-        logged = ""
-        while not (said := re.search(r"metrics on (http://127\.0\.0\.1:\d+/metrics)", logged)):
-            logged += running.stderr.readline()
-        with urllib.request.urlopen(said[1], timeout=WAIT_S) as answer:  # noqa: S310  # ours
-            found = read(answer.read().decode())
-        running.send_signal(signal.SIGTERM)
-        running.communicate(timeout=EXIT_S)
-    assert found["recguru_calls_total", ("stable", "Recommend", "OK")] == 16
-    assert found["recguru_worker_exits_total", ()] == 0
-    assert sum(value for (name, _), value in found.items() if name == "recguru_release_info") == 2
 
 
 def test_a_taken_metrics_port_is_one_line_and_exit_code_1(releases: Path) -> None:

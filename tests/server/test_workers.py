@@ -1,9 +1,10 @@
-"""Several server processes on one port: who answers, who replaces the dead, who is left behind."""
+"""Several server processes on one port: who answers and is counted, replaces the dead, stays."""
 
 import asyncio
 import signal
 import socket
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from server.metrics import WorkerMetrics
 from server.supervisor import Worker
 from tests.server.processes import EXIT_S, READY_S, failure, port_of, process
 from tests.server.running import WAIT_S, recommend, settings_of
+from tests.server.test_metrics import Figures, read
 
 QUESTION = recommend("films", {"films": ["f0001", "f0002", "f0003"]})
 
@@ -40,10 +42,24 @@ def connections(worker: psutil.Process) -> int:
     return sum(each.status == psutil.CONN_ESTABLISHED for each in worker.net_connections("tcp"))
 
 
-def test_workers_share_the_calls_and_the_dead_are_replaced(releases: Path, tmp_path: Path) -> None:
+def metrics_place(supervisor: psutil.Process) -> str:
+    """Return where a supervisor tells figures: it listens nowhere else."""
+    connected = supervisor.net_connections("tcp")
+    (port,) = {each.laddr.port for each in connected if each.status == psutil.CONN_LISTEN}
+    return f"http://127.0.0.1:{port}/metrics"
+
+
+def figures_at(place: str) -> Figures:
+    with urllib.request.urlopen(place, timeout=WAIT_S) as answer:  # noqa: S310  # ours
+        return read(answer.read().decode())
+
+
+def test_workers_share_the_calls_are_counted_together_and_the_dead_are_replaced(
+    releases: Path, tmp_path: Path
+) -> None:
     port_file = tmp_path / "port"
     options = ("--port", "0", "--port-file", port_file, "--device", "cpu", "--workers", "2")
-    with process("--releases", releases, *options) as running:
+    with process("--releases", releases, *options, "--metrics-port", "0") as running:
         port = port_of(running, port_file)
         supervisor = psutil.Process(running.pid)
         before = supervisor.children()
@@ -65,12 +81,19 @@ def test_workers_share_the_calls_and_the_dead_are_replaced(releases: Path, tmp_p
         assert min(shares) > 0
         assert len({answer.SerializeToString() for answer in answers}) == 1
 
+        place = metrics_place(supervisor)
+        found = figures_at(place)
+        assert found["recguru_calls_total", ("stable", "Recommend", "OK")] == 24
+        assert found["recguru_worker_exits_total", ()] == 0
+        assert sum(found[each] for each in found if each[0] == "recguru_release_info") == 2
+
         before[0].kill()
         until(lambda: not before[0].is_running() and len(supervisor.children()) == 2)
         successor = next(each for each in supervisor.children() if each not in before)
         assert ask(port) == answers[0]
         until(lambda: any(each.laddr.port == port for each in successor.net_connections("tcp")))
         assert all(ask(port) == answers[0] for _ in range(12))
+        assert figures_at(place)["recguru_worker_exits_total", ()] == 1
 
         workers = supervisor.children()
         running.send_signal(signal.SIGTERM)
@@ -78,6 +101,7 @@ def test_workers_share_the_calls_and_the_dead_are_replaced(releases: Path, tmp_p
     assert running.returncode == 0, logged
     assert f"process {before[0].pid} was ended by SIGKILL; another starts in 0.5 s" in logged
     assert f"2 workers serve on 127.0.0.1:{port}" in logged
+    assert f"metrics on {place}" in logged
     assert not any(worker.is_running() for worker in workers)
     assert not port_file.exists()
 
