@@ -14,7 +14,7 @@ from indexer.spec import IndexSettings
 from indexer.store import Store
 from model.bundle import Bundle
 from model.console import progress
-from tests.client.serving import server_process
+from tests.client.serving import HOST, server_in_thread
 
 PROGRAM = Path(__file__).parent / "foreign_client"
 INSTALL_S = 60
@@ -68,7 +68,8 @@ def test_a_client_that_has_only_the_address_gets_an_answer(
         "candidate_items": {"item_ids": CANDIDATES},
     }
     (tmp_path / "request.json").write_text(json.dumps(request), encoding="utf-8")
-    with server_process(served, tmp_path) as address:
+    with server_in_thread(served) as server:
+        address = f"{HOST}:{server.port}"
         done = subprocess.run(
             [*foreign_client, address, str(tmp_path / "request.json")],
             capture_output=True,

@@ -19,6 +19,7 @@ from indexer.store import Store
 from model.bundle import Bundle
 from model.console import progress
 from server.releases import Current
+from tests.client.serving import HOST, server_in_thread
 from tests.milvus_process import MilvusProcess, milvus_in
 from tests.server.processes import failure, port_of, process
 from tests.server.running import WAIT_S, recommend, serving
@@ -103,14 +104,12 @@ def test_a_server_answers_as_from_an_exact_index_until_milvus_is_lost_and_again_
 ) -> None:
     monkeypatch.setenv("RECGURU_MILVUS_TIMEOUT_S", "0.5")
     uri = str(kept.milvus.settings().uri)
-    flat, port_file = tmp_path / "flat", tmp_path / "port"
-    common = ("--port", "0", "--device", "cpu")
+    port_file = tmp_path / "port"
+    options = ("--port", "0", "--device", "cpu", "--port-file", port_file, "--milvus-uri", uri)
     with (
-        process("--releases", releases, *common, "--port-file", flat) as exact,
-        process(
-            *("--releases", kept.root, *common, "--port-file", port_file, "--milvus-uri", uri)
-        ) as running,
-        grpc.insecure_channel(f"127.0.0.1:{port_of(exact, flat)}") as exact_channel,
+        server_in_thread(releases) as exact,
+        process("--releases", kept.root, *options) as running,
+        grpc.insecure_channel(f"{HOST}:{exact.port}") as exact_channel,
         grpc.insecure_channel(f"127.0.0.1:{port_of(running, port_file)}") as channel,
     ):
         stub = pb_grpc.RecommenderStub(channel)
