@@ -4,15 +4,28 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+
+from model.comparison.cli import _THREADS
+from tests.commands import Command, Outcome
 
 ROOT = Path(__file__).parents[3]
 WAIT_S = 120
 
 
-def recguru(*arguments: object) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def compare(recguru: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """Compare in this process, whose environment is afterwards as it was."""
+    for name in _THREADS:
+        monkeypatch.setenv(name, "1")
+    return partial(recguru, "compare")
+
+
+def compared_by_process(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "recguru_cli", "compare", *map(str, arguments)],
         cwd=ROOT,
@@ -25,13 +38,13 @@ def recguru(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_comparison_prints_its_table_and_is_merged_with_another(
-    tiny_dataset: Path, tmp_path: Path
+    tiny_dataset: Path, tmp_path: Path, compare: Callable[..., Outcome]
 ) -> None:
     pytest.importorskip("matplotlib")
     config = tmp_path / "recguru.toml"
     config.write_text("[compare]\nresamples = 100\n[compare.settings.co-occurrence]\ndecay = 0.5\n")
     first, second = tmp_path / "first", tmp_path / "second"
-    done = recguru(
+    done = compared_by_process(
         *("--data", tiny_dataset, "--systems", "popularity,co-occurrence", "--seeds", "0,1"),
         *("--config", config, "--out", first),
     )
@@ -48,17 +61,17 @@ def test_a_comparison_prints_its_table_and_is_merged_with_another(
     assert written["systems"]["co-occurrence"]["settings"]["decay"] == 0.5
     assert written["resamples"] == 100
 
-    more = recguru(
+    more = compare(
         *("--data", tiny_dataset, "--systems", "cross-co-occurrence", "--seeds", "0"),
         *("--trials", 2, "--out", second),
     )
-    assert more.returncode == 0, more.stderr
-    merged = recguru(
+    assert more.code == 0, more.errors
+    merged = compare(
         *("--report-only", "--results", first, "--results", second),
         *("--out", tmp_path / "merged", "--json"),
     )
-    assert merged.returncode == 0, merged.stderr
-    report = json.loads(merged.stdout)
+    assert merged.code == 0, merged.errors
+    report = json.loads(merged.output)
     assert list(report["systems"]) == ["popularity", "co-occurrence", "cross-co-occurrence"]
     assert report["systems"]["cross-co-occurrence"]["tuning"]["budget"] == 2
     assert report["dataset"] == written["dataset"]
@@ -97,23 +110,31 @@ def test_a_comparison_prints_its_table_and_is_merged_with_another(
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(
-    tiny_dataset: Path, tmp_path: Path, arguments: list[str], code: int, message: str
+    tiny_dataset: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    message: str,
+    compare: Callable[..., Outcome],
 ) -> None:
     out = tmp_path / "out"
     given = [str(tiny_dataset) if each == "DATASET" else each for each in arguments]
-    done = recguru(*given, "--out", out)
+    done = compare(*given, "--out", out)
 
-    assert done.returncode == code
-    assert message.replace("OUT", str(out)) in done.stderr
-    assert code == 2 or done.stderr.count("\n") == 1
+    assert done.code == code
+    assert message.replace("OUT", str(out)) in done.errors
+    assert code == 2 or done.errors.count("\n") == 1
     assert not out.exists()
 
 
 def test_it_is_not_started_several_times_at_once(
-    tiny_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    compare: Callable[..., Outcome],
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    done = recguru("--data", str(tiny_dataset), "--out", tmp_path / "out")
-    assert done.returncode == 1
-    assert "error: compare trains in one process; start it without torchrun" in done.stderr
+    done = compare("--data", str(tiny_dataset), "--out", tmp_path / "out")
+    assert done.code == 1
+    assert "error: compare trains in one process; start it without torchrun" in done.errors
     assert not (tmp_path / "out").exists()

@@ -37,11 +37,11 @@ least_steps = 0
 """
 
 
-def trained(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def trained(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "recguru_cli", "train", *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=WAIT_S,
@@ -71,14 +71,14 @@ def test_a_training_prints_its_figures_and_leaves_a_bundle(
 
 
 def test_the_papers_preset_fine_tunes_each_domain_by_itself(
-    tiny_dataset: Path, tmp_path: Path
+    tiny_dataset: Path, tmp_path: Path, recguru: Command
 ) -> None:
     config = tmp_path / "recguru.toml"
     config.write_text(CONFIG)
     arguments = ["--data", tiny_dataset, "--out", tmp_path / "run", "--config", config]
-    done = trained(*arguments, "--preset", "paper", "--json")
-    assert done.returncode == 0, done.stderr
-    figures = json.loads(done.stdout)
+    done = recguru("train", *arguments, "--preset", "paper", "--json")
+    assert done.code == 0, done.errors
+    figures = json.loads(done.output)
     phases = ["pre-training", "adversarial", "fine-tuning/books", "fine-tuning/films"]
     assert [name for name in figures if name in phases] == phases
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())["settings"]
@@ -151,10 +151,10 @@ def test_a_gpu_that_is_not_there_is_said(
     )
 
 
-def test_a_missing_flag_is_wrong_usage() -> None:
-    done = trained("--out", "run")
-    assert done.returncode == 2
-    assert "Missing option '--data'" in done.stderr
+def test_a_missing_flag_is_wrong_usage(recguru: Command) -> None:
+    done = recguru("train", "--out", "run")
+    assert done.code == 2
+    assert "Missing option '--data'" in done.errors
 
 
 @pytest.mark.gpu
