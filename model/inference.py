@@ -22,6 +22,7 @@ from model.device import resolve_device
 from model.errors import BadArtifactError, NotFoundError
 from model.evaluation.protocol import Users
 from model.files import MANIFEST
+from model.networks.blocks import undrawn
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks
 from model.scoring import exact_scores
@@ -116,7 +117,7 @@ class Inference:
         if not settings.neighbours:
             for domain in bundle.domains:
                 state[item_table_name(domain.name)] = torch.from_numpy(domain.item_table)
-        with torch.device("meta"):
+        with undrawn():
             networks = ServingNetworks(items, settings)
         try:
             networks.load_state_dict(state, assign=True)

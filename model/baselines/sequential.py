@@ -18,7 +18,7 @@ from model.data.batches import pad_lists
 from model.data.training_data import TrainingData
 from model.data.vocabulary import Rows
 from model.evaluation.protocol import History, Users
-from model.networks.blocks import Dropout, EncoderLayer, Stack
+from model.networks.blocks import Dropout, EncoderLayer, Stack, undrawn
 from model.settings import Settings
 
 _NOTHING: Rows = np.empty(0, np.int32)
@@ -185,7 +185,7 @@ def blank_network(items: int, settings: SequenceSettings, *, causal: bool) -> Se
         settings: The size.
         causal: As in `SequenceNetwork`.
     """
-    with torch.device("meta"):
+    with undrawn():
         network = SequenceNetwork(items, settings, causal=causal)
     return network.to_empty(device="cpu")
 

@@ -4,11 +4,14 @@ Shapes: B users, T steps, M memory tokens, D width, H heads, F feed-forward.
 Padded steps may hold anything: no real step ever reads them.
 """
 
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 _BYTE = 256
 
@@ -53,12 +56,42 @@ def draw_dropout_from(network: nn.Module, generator: torch.Generator) -> None:
             module.generator = generator
 
 
+class _WithoutDraws(TorchFunctionMode):
+    """Leaves weights as they are where a layer would draw them."""
+
+    _DRAWING = frozenset({nn.init.kaiming_uniform_, nn.init.normal_, nn.init.uniform_})
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Collection[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        """Call a function, unless it would draw the tensor it is given."""
+        named = kwargs or {}
+        if func in self._DRAWING:
+            return named["tensor"] if "tensor" in named else args[0]
+        return func(*args, **named)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Let layers that are made in the block have weights of their shape that hold nothing.
+
+    On the meta device alone torch would go through the draws all the same, and import its compiler
+    to do so, which takes two seconds.
+    """
+    with torch.device("meta"), _WithoutDraws():
+        yield
+
+
 def undrawn_linear(read: int, give: int) -> nn.Linear:
     """Make a layer whose weights hold anything, for a caller who sets them all.
 
     By itself torch draws them from its global generator, which then is not where it was.
     """
-    with torch.device("meta"):
+    with undrawn():
         layer = nn.Linear(read, give)
     return layer.to_empty(device="cpu")
 

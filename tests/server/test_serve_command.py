@@ -144,8 +144,11 @@ def test_check_says_what_would_be_served_and_opens_nothing(releases: Path) -> No
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
+        python, *words = command(
+            "--releases", releases, "--port", str(port), "--device", "cpu", "--check"
+        )
         done = subprocess.run(
-            command("--releases", releases, "--port", str(port), "--device", "cpu", "--check"),
+            [python, "-X", "importtime", *words],
             cwd=CHECKOUT,
             capture_output=True,
             text=True,
@@ -160,6 +163,8 @@ def test_check_says_what_would_be_served_and_opens_nothing(releases: Path) -> No
     assert lines[2].startswith(f"LATEST: {version}, model ")
     assert lines[2].endswith(", books (40 items), films (300 items)")
     assert len(lines) == 3
+    assert "torch" in done.stderr
+    assert "torch._dynamo" not in done.stderr, "two seconds of every start, for nothing"
 
 
 def test_check_finds_what_would_keep_the_server_from_starting(

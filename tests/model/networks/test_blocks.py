@@ -18,6 +18,7 @@ from model.networks.blocks import (
     EncoderLayer,
     Stack,
     draw_dropout_from,
+    undrawn,
 )
 
 Matrix = NDArray[np.float64]
@@ -301,3 +302,15 @@ def test_one_generator_serves_all_dropout_of_a_network() -> None:
     assert found == {generator}
     steps, real = torch.ones(2, 3, 6), torch.ones(2, 3, dtype=torch.bool)
     assert not torch.equal(encoder(steps, real), encoder(steps, real))
+
+
+def test_undrawn_layers_have_shapes_alone_and_those_made_later_are_drawn() -> None:
+    before = torch.get_rng_state()
+    with undrawn():
+        layers = nn.Sequential(nn.Embedding(3, 5, padding_idx=0), nn.Linear(5, 7), nn.LayerNorm(7))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(parameter.is_meta for parameter in layers.parameters())
+    shapes = [tuple(parameter.shape) for parameter in layers.parameters()]
+    assert shapes == [(3, 5), (7, 5), (7,), (7,), (7,)]
+    assert len(nn.Linear(5, 7).weight.unique()) == 35
+    assert not torch.equal(torch.get_rng_state(), before)
