@@ -77,13 +77,13 @@ SYSTEMS: dict[str, UnderTest] = {
     "cmf": UnderTest(Cmf, CmfSettings(**_FACTORS.model_dump()), transfers=True),
     "mfem": UnderTest(
         Mfem,
-        MfemSettings(factors=_FACTORS, merge=_MERGE, mapping=MappingSettings(hidden=16, steps=200)),
+        MfemSettings(factors=_FACTORS, merge=_MERGE, mapping=MappingSettings(hidden=16, steps=80)),
         transfers=True,
     ),
     "cngan": UnderTest(
         CnGan,
         CnGanSettings(
-            factors=_FACTORS, merge=_MERGE, generator=GeneratorSettings(hidden=16, steps=150)
+            factors=_FACTORS, merge=_MERGE, generator=GeneratorSettings(hidden=16, steps=60)
         ),
         transfers=True,
     ),
