@@ -118,7 +118,7 @@ def compare(folder: Path, memory: Memory, count: int, *, seed: int) -> None:
 
 @pytest.mark.parametrize("memory", ["cold", "both"])
 def test_a_question_is_answered_in_any_company_as_alone(tmp_path: Path, memory: Memory) -> None:
-    compare(tmp_path, memory, 500, seed=1)
+    compare(tmp_path, memory, 250, seed=1)
 
 
 @pytest.mark.slow
