@@ -1,14 +1,15 @@
 """A training that was killed goes on as if nothing had happened."""
 
 import json
-import os
+import multiprocessing
+import shutil
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from model.errors import BadArtifactError, RecGuruError, TrainingError
@@ -18,16 +19,9 @@ from model.training.settings import TrainSettings
 
 WAIT_S = 60.0
 PHASES = ["pre-training", "adversarial", "fine-tuning/books", "fine-tuning/films"]
-ROOT = Path(__file__).parents[3]
-SCRIPT = """
-import json, sys, torch
-from pathlib import Path
-from model.training.loop import train
-from model.training.settings import TrainSettings
-torch.set_num_threads(1)
-data, run, settings = sys.argv[1:]
-train(Path(data), Path(run), TrainSettings.model_validate_json(settings), resume=True, device="cpu")
-"""
+SERVER = multiprocessing.get_context("forkserver")
+"""Starts processes that have torch already: to import it takes far longer than to train."""
+SERVER.set_forkserver_preload(["torch", "torch._dynamo", "model.training.loop", __name__])
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +88,9 @@ def test_a_run_is_not_resumed_with_other_settings(
 
 
 def test_a_damaged_checkpoint_is_named(
-    tiny_dataset: Path, tmp_path: Path, quick: TrainSettings
+    trained: Path, tiny_dataset: Path, tmp_path: Path, quick: TrainSettings
 ) -> None:
-    run = tmp_path / "run"
-    train(tiny_dataset, run, quick, device="cpu")
+    run = shutil.copytree(trained, tmp_path / "run")
     newest = max((run / "checkpoints").iterdir()) / "networks.safetensors"
     content = bytearray(newest.read_bytes())
     content[-1] ^= 1
@@ -135,26 +128,28 @@ def test_a_run_holds_what_a_person_looks_at(trained: Path) -> None:
     assert "fine-tuning/films" in (trained / "summary.txt").read_text()
 
 
-def _start(data: Path, run: Path, settings: TrainSettings) -> subprocess.Popen[bytes]:
-    arguments = [str(data), str(run), settings.model_dump_json()]
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.DEVNULL,
-    )
+def _start(data: Path, run: Path, settings: TrainSettings) -> BaseProcess:
+    process = SERVER.Process(target=_train, args=(data, run, settings))
+    process.start()
+    return process
 
 
-def _kill_when_it_reaches(phase: str, process: subprocess.Popen[bytes], run: Path) -> None:
+def _train(data: Path, run: Path, settings: TrainSettings) -> None:
+    torch.set_num_threads(1)
+    train(data, run, settings, resume=True, device="cpu")
+
+
+def _kill_when_it_reaches(phase: str, process: BaseProcess, run: Path) -> None:
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         path = run / METRICS
         if path.exists() and f'"phase": "{phase}"' in path.read_text():
             break
-        assert process.poll() is None, f"training ended before {phase}"
+        assert process.is_alive(), f"training ended before {phase}"
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(WAIT_S) == -signal.SIGKILL
+    process.kill()
+    process.join(WAIT_S)
+    assert process.exitcode == -signal.SIGKILL
 
 
 def _figures(run: Path) -> list[str]:
