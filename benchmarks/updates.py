@@ -1,6 +1,6 @@
 """How long `recguru indexer update` takes where it appends, and where it builds an index anew.
 
-    python -m benchmarks.updates [--items 100000] [--kinds hnsw ivf ivf-pq] [--changed 1000]
+    python -m benchmarks.updates [--items 100000] [--kinds hnsw ivf] [--changed 1000]
 
 A release of one domain of `benchmarks.search`'s tables gets as many new items as it loses: once
 appended, once rebuilt, as the setting `rebuild_share` says. Seconds are those of the whole update,
@@ -42,6 +42,7 @@ OPTIONS: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
         "hnsw": {"effort": 256, "build_threads": ALL_THREADS},
         "ivf": {"probes": 32},
+        "ivf_int8": {"probes": 32, "rerank": 4},
         "ivf_pq": {"probes": 32, "rerank": 32},
     }
 )
@@ -63,7 +64,7 @@ def main() -> int:
     table = structured_table(options.items, options.width, generator)
     queries = structured_queries(table, options.queries, generator)
     print(
-        f"{'items':>10}  {'kind':8}{'index':10}{'seconds':>9}{'recall':>8}  {ALL_THREADS} threads"
+        f"{'items':>10}  {'kind':10}{'index':10}{'seconds':>9}{'recall':>8}  {ALL_THREADS} threads"
     )
     with tempfile.TemporaryDirectory(dir=options.work) as place:
         folder = Path(place)
@@ -119,7 +120,7 @@ def _show(folder: Path, kind: str, how: str, seconds: float) -> None:
     vectors = sample_of(release.bundle.domain(DOMAIN), 500, seed=0).held_out
     index = release.indexes[DOMAIN]
     found, took = recall(index, vectors, k=K), f"{seconds:.1f}" if seconds else "-"
-    print(f"{len(index):10,}  {kind:8}{how:10}{took:>9}{found:8.4f}", flush=True)
+    print(f"{len(index):10,}  {kind:10}{how:10}{took:>9}{found:8.4f}", flush=True)
 
 
 if __name__ == "__main__":
