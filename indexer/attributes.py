@@ -142,7 +142,8 @@ def read_attributes(folder: Path, items: int) -> dict[str, Attribute]:
 
 
 def _read_attribute(path: Path, items: int) -> Attribute:
-    values = StringTable.read(path.with_name(path.name.removesuffix(_BITS)))
+    stem = path.with_name(path.name.removesuffix(_BITS))
+    values = StringTable.read(stem)
     try:
         bits = np.asarray(map_array(path))  # `np.memmap` itself is slow to take from
     except (OSError, ValueError) as error:
@@ -156,6 +157,6 @@ def _read_attribute(path: Path, items: int) -> Attribute:
     try:
         return Attribute(values, bits, items)
     except UnicodeDecodeError:
-        raise BadArtifactError(f"{path}: a value is not UTF-8") from None
+        raise BadArtifactError(f"{stem}.text.npy: a value is not UTF-8") from None
     except ValueError as error:
         raise BadArtifactError(f"{path}: {error}") from None

@@ -155,7 +155,8 @@ class Vocabulary:
         try:
             return cls(ids, titles)
         except UnicodeDecodeError:
-            raise BadArtifactError(f"{folder}: an item id is not UTF-8") from None
+            text = folder / "items.text.npy"
+            raise BadArtifactError(f"{text}: an item id is not UTF-8") from None
         except ValueError as error:
             raise BadArtifactError(f"{folder}: {error}") from None
 

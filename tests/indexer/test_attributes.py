@@ -194,7 +194,7 @@ WRONG_BITS = "does not hold a bitmap of 1500 items for each of 3 values"
             np.zeros(17, np.uint8),
             r"genre\.bits\.npy: the values are not in ascending order",
         ),
-        ("text", np.full(17, 255, np.uint8), "a value is not UTF-8"),
+        ("text", np.full(17, 255, np.uint8), r"text\.npy: a value is not UTF-8"),
         ("text", np.zeros(3, np.uint8), r"text\.npy: the strings end at 17 of 3 bytes$"),
         ("ends", np.array([17], np.int64), "does not hold a bitmap of 1500 items for each of 1 va"),
         ("ends", np.array([17, 5, 17], np.int64), r"genre\.ends\.npy is damaged: a string ends"),

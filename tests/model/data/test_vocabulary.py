@@ -202,7 +202,9 @@ def test_ids_that_repeat_or_stand_out_of_order_are_refused(ids: list[str], tmp_p
 def test_ids_that_are_not_utf_8_are_refused(tmp_path: Path) -> None:
     folder = written(Vocabulary(StringTable.of(["a", "b"])), tmp_path / "domain")
     np.save(folder / "items.text.npy", np.frombuffer(b"a\xff", np.uint8))
-    with pytest.raises(BadArtifactError, match=r"domain: an item id is not UTF-8$"):
+    with pytest.raises(
+        BadArtifactError, match=r"domain/items\.text\.npy: an item id is not UTF-8$"
+    ):
         Vocabulary.read(folder)
 
 
