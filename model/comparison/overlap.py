@@ -7,6 +7,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from model.evaluation.report import RANKINGS
 from model.files import MANIFEST, canonical_json, read_manifest, write_bytes_atomically
 
 _FIGURES = ("hr@10", "ndcg@10")
+_TOLD = ("all", "cold")
+"""The slices of users in the table; the JSON has all."""
 _SEED = 0
 
 
@@ -131,17 +134,18 @@ def study_markdown(content: Mapping[str, Any]) -> str:
         f"Dataset `{content['dataset'][:12]}` with part of its shared users ({users}).",
         "Mean over seeds, in per cent.",
         "",
-        "| domain | ranking | metric | system | " + " | ".join(f"{p} %" for p in percents) + " |",
-        "|" + " --- |" * (4 + len(percents)),
+        "| domain | users | ranking | metric | system | "
+        + " | ".join(f"{p} %" for p in percents)
+        + " |",
+        "|" + " --- |" * (5 + len(percents)),
     ]
     for domain, systems in content["domains"].items():
-        for ranking in RANKINGS:
-            for figure in _FIGURES:
-                for title, points in systems.items():
-                    cells = [
-                        percent(points[p]["all"][ranking][figure]["mean"] if p in points else None)
-                        for p in percents
-                    ]
-                    row = [domain, ranking, figure.upper(), title, *cells]
-                    lines.append("| " + " | ".join(row) + " |")
+        for part, ranking, figure in product(_TOLD, RANKINGS, _FIGURES):
+            for title, points in systems.items():
+                cells = [
+                    percent(points[p][part][ranking][figure]["mean"] if p in points else None)
+                    for p in percents
+                ]
+                row = [domain, part, ranking, figure.upper(), title, *cells]
+                lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"

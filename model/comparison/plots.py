@@ -5,8 +5,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from model.evaluation.report import RANKINGS
-
 _BASELINE, _OURS = "#8da0b3", "#c8553d"
 _SHOWN = {"all": "all users", "shared": "shared", "cold": "cold start"}
 
@@ -53,7 +51,7 @@ def _bars(axes: Any, systems: Mapping[str, Any], figures: Mapping[str, Any]) -> 
 
 
 def plot_overlap(study: Mapping[str, Any], out: Path) -> Path | None:
-    """Draw full and sampled NDCG@10 of all users against the share of users that stay shared.
+    """Draw NDCG@10 of all users and of cold starts against the share of users that stay shared.
 
     Returns:
         The picture, or nothing where matplotlib is not installed.
@@ -63,25 +61,29 @@ def plot_overlap(study: Mapping[str, Any], out: Path) -> Path | None:
     from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
 
     domains = study["domains"]
-    figure = Figure(figsize=(12, 4 * len(domains)), layout="constrained")
-    grid = figure.subplots(len(domains), len(RANKINGS), squeeze=False)
+    columns = [("all", "full"), ("all", "sampled"), ("cold", "sampled")]
+    figure = Figure(figsize=(16, 4 * len(domains)), layout="constrained")
+    grid = figure.subplots(len(domains), len(columns), squeeze=False)
     for axes_row, (domain, systems) in zip(grid, domains.items(), strict=True):
-        for axes, ranking in zip(axes_row, RANKINGS, strict=True):
+        for axes, (part, ranking) in zip(axes_row, columns, strict=True):
             for title, points in systems.items():
-                figures = [point["all"][ranking]["ndcg@10"] for point in points.values()]
+                figures = [point[part][ranking]["ndcg@10"] for point in points.values()]
                 axes.errorbar(
                     [int(percent) for percent in points],
-                    [100 * each["mean"] for each in figures],
+                    [100 * (each["mean"] or 0) for each in figures],
                     yerr=[100 * (each["deviation"] or 0) for each in figures],
                     marker="o",
                     capsize=3,
                     label=title,
                 )
             axes.set(
-                title=f"{domain}, {ranking}", xlabel="shared users kept, %", ylabel="NDCG@10, %"
+                title=f"{domain}, {_SHOWN[part]}, {ranking}",
+                xlabel="shared users kept, %",
+                ylabel="NDCG@10, %",
             )
             axes.grid(alpha=0.3)
-            axes.legend()
+    named = grid[0, 0].get_legend_handles_labels()
+    figure.legend(*named, loc="outside lower center", ncols=4)
     path = out / "overlap.png"
     figure.savefig(path, dpi=110)
     return path

@@ -48,7 +48,10 @@ def test_a_study_compares_at_every_share_and_goes_on_where_it_was(tmp_path: Path
         15,
     ]
     text = study_markdown(content)
-    assert "| domain | ranking | metric | system | 10 % | 50 % |" in text
+    assert "| domain | users | ranking | metric | system | 10 % | 50 % |" in text
+    rows = [line.split(" | ")[1:4] for line in text.splitlines()[8:]]
+    assert rows[0] == ["all", "full", "HR@10"]
+    assert ["cold", "sampled", "NDCG@10"] in rows
     assert text == (out / "overlap.md").read_text()
 
 
