@@ -1,6 +1,6 @@
 """How fast and how large the server is, against what its parts would allow.
 
-    python -m benchmarks.serving [--data DATASET | --items 1460000] [--rounds 3] [--seconds 6]
+    python -m benchmarks.serving [--data DATASET | --items 1460000] [--index ivf-int8] [--rounds 3]
 
 One worker has a core of its own, the load comes from another. `no-op` is a server of the same stack
 that answers a prepared message of the same size, `engine` the users a second of the engine without
@@ -39,6 +39,7 @@ from benchmarks.served import (
     started,
 )
 from benchmarks.serving_release import Catalogue, History, K, of_dataset, release_of, simulated
+from indexer.spec import KINDS
 
 IN_FLIGHT = 64
 BATCHES = (16, 64, 256)
@@ -52,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, help="dataset folder; else a catalogue is made up")
     parser.add_argument("--items", type=int, default=1_460_000, help="of the made-up catalogue")
+    parser.add_argument("--index", choices=KINDS, default="flat", help="kind of index")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=6, help="of each closed loop")
     parser.add_argument("--open-seconds", type=int, default=20, help="of each open loop")
@@ -61,9 +63,9 @@ def main() -> None:
     os.sched_setaffinity(0, load_cores())
     catalogue = of_dataset(options.data) if options.data else simulated(options.items)
     with tempfile.TemporaryDirectory() as name:
-        root = release_of(catalogue, Path(name))
+        root = release_of(catalogue, Path(name), kind=options.index)
         sizes = ", ".join(f"{name} {len(each):,}" for name, each in catalogue.vocabularies.items())
-        print(f"items: {sizes}; width {catalogue.width}; k = {K}", flush=True)
+        print(f"items: {sizes}; width {catalogue.width}; k = {K}, {options.index}", flush=True)
         measure(root, catalogue, options)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.search import structured_table
 from indexer.build import build
-from indexer.spec import IndexSettings
+from indexer.spec import IndexSettings, Kind
 from indexer.store import Store
 from model.bundle import Bundle, DomainTables, write_bundle
 from model.console import progress
@@ -83,10 +83,11 @@ def simulated(items: int, *, width: int = 64) -> Catalogue:
     return Catalogue(vocabularies, "video", histories, width)
 
 
-def release_of(catalogue: Catalogue, folder: Path, *, seed: int = 1) -> Path:
+def release_of(catalogue: Catalogue, folder: Path, *, seed: int = 1, kind: Kind = "flat") -> Path:
     """Write a bundle of random networks and a release of it into a folder -> the release root.
 
-    Another seed gives another bundle, and the root one more release.
+    Another seed gives another bundle, and the root one more release. A `flat` index is the same
+    work for every catalogue.
     """
     settings = NetworkSettings.model_validate(
         {**RECGURU["network"], "width": catalogue.width, "feed_forward": 2 * catalogue.width}
@@ -113,6 +114,6 @@ def release_of(catalogue: Catalogue, folder: Path, *, seed: int = 1) -> Path:
         )
     bundle, root = Bundle.read(folder / f"bundle-{seed}"), folder / "releases"
     with progress("index", 2 * len(domains), quiet=True) as advance:
-        exact = IndexSettings(kind="flat", device="cpu")  # the same work for every catalogue
-        build(bundle, Store(root), settings=exact, advance=advance)
+        settings_of_index = IndexSettings(kind=kind, device="cpu")
+        build(bundle, Store(root), settings=settings_of_index, advance=advance)
     return root
