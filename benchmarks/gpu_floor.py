@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.devices import wait
 from indexer.faiss_api import FaissIndex
 from indexer.placement import Gpus
 from indexer.spec import FlatSpec, HalfSpec, IndexSpec, IvfByteSpec, IvfSpec
@@ -40,12 +41,6 @@ class Work:
     bytes: float
     operations: float
     half: bool = False
-
-
-def wait(device: torch.device) -> None:
-    """Wait until a device has done all that it was asked for."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def median_s(device: torch.device, work: Callable[[], object], *, rounds: int = _ROUNDS) -> float:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.gpu_floor import wait
+from benchmarks.devices import wait
 from indexer.builders import build_index
 from indexer.faiss_gpu import GpuCopy, copy_to_gpus
 from indexer.spec import FlatSpec

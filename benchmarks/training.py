@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.devices import wait
 from model.data.dataset import Dataset, Sequences
 from model.data.training_data import TrainingData, TrainingDomain
 from model.device import resolve_device
@@ -174,12 +175,6 @@ def made_up(items: int, users: int, history: int) -> TrainingData:
         other[shared] = shared
         domains.append(TrainingDomain(name, items, training, np.zeros(users, np.int32), other))
     return TrainingData((domains[0], domains[1]), np.stack([shared, shared], axis=1))
-
-
-def wait(device: torch.device) -> None:
-    """Let the device finish what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ _NUMBER_BYTES = 4
 _BLOCK = 32  # vectors of a list that fast scan compares at a time
 _TOGETHER = 8
 """Numbers of two vectors that FAISS multiplies at a time. Where they do not come out even it takes
-them one by one, which made links in float16 twice as slow to build and to follow."""
+them one by one, which makes links in float16 slower to build and to follow."""
 _ROUNDED = 1 + 2**-16
 """By how much the squared lengths of equally long vectors may differ, amply: those of cosine
 scoring all have length one, as nearly as float32 tells."""

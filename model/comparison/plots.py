@@ -1,5 +1,6 @@
 """A comparison as bars, an overlap study as lines; matplotlib is an extra."""
 
+import math
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,6 +51,11 @@ def _bars(axes: Any, systems: Mapping[str, Any], figures: Mapping[str, Any]) -> 
     axes.set_axisbelow(True)
 
 
+def _per_cent(share: float | None) -> float:
+    """Give a point to draw; what was asked of nobody is a gap."""
+    return math.nan if share is None else 100 * share
+
+
 def plot_overlap(study: Mapping[str, Any], out: Path) -> Path | None:
     """Draw NDCG@10 of all users and of cold starts against the share of users that stay shared.
 
@@ -70,7 +76,7 @@ def plot_overlap(study: Mapping[str, Any], out: Path) -> Path | None:
                 figures = [point[part][ranking]["ndcg@10"] for point in points.values()]
                 axes.errorbar(
                     [int(percent) for percent in points],
-                    [100 * (each["mean"] or 0) for each in figures],
+                    [_per_cent(each["mean"]) for each in figures],
                     yerr=[100 * (each["deviation"] or 0) for each in figures],
                     marker="o",
                     capsize=3,

@@ -80,7 +80,7 @@ def undrawn() -> Iterator[None]:
     """Let layers that are made in the block have weights of their shape that hold nothing.
 
     On the meta device alone torch would go through the draws all the same, and import its compiler
-    to do so, which takes two seconds.
+    to do so.
     """
     with torch.device("meta"), _WithoutDraws():
         yield

@@ -17,6 +17,7 @@ from model.bundle import Bundle
 from model.errors import BadSettingError
 from model.settings import load_settings
 from tests.indexer.index_making import silent
+from tests.indexer.update_making import listed, updated
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_auto_without_a_gpu_says_both(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_the_setting_reaches_a_build_from_a_file_and_a_measurement(
+def test_the_setting_reaches_a_build_from_a_file_a_measurement_and_an_update(
     bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = tmp_path / "index.toml"
@@ -75,6 +76,11 @@ def test_the_setting_reaches_a_build_from_a_file_and_a_measurement(
     caplog.clear()
     measured = MeasureSettings(device="cpu", gpus="shards")
     assert _opened(built.folder, measured, MilvusSettings()).digest == built.digest
+    assert said in caplog.messages
+    caplog.clear()
+    domain = bundle.domains[0]
+    gone = listed(tmp_path / "gone", [domain.vocabulary.ids[0]])
+    updated(tmp_path / "root", {domain.name: {"remove": gone}}, gpus="shards")
     assert said in caplog.messages
 
 
