@@ -2,13 +2,16 @@
 
     python -m benchmarks.training --data DATASET [--history 50] [--batch 256] [--steps 12]
     python -m benchmarks.training --grow items|users|history
+    python -m benchmarks.training --grow processes [--data DATASET]
 
 The first form trains some steps of each phase on a prepared dataset: with the networks of the
 preset `paper`, the size the published code was measured in, and for `recguru` the joint phase. A
 step's users are those it draws of both domains (fine-tuning: of one). `published` is what the
 published code did on one such core at batch 256, `times` the ratio to it; the times of a step are
-medians. The second form trains on made-up sequences and lets one number grow. Peak memory is of the
-process so far, libraries included: each line of the second form is a process of its own.
+medians. The second form trains on made-up sequences and lets one number grow. The third trains
+with one process and with two that torchrun starts, in turns, on the same batches. Peak memory is of
+the process so far, libraries included (of several, the first): each part that `---` begins is a
+process of its own.
 """
 
 import argparse
@@ -32,7 +35,7 @@ from model.networks.system import TrainingNetworks, initialise
 from model.training.context import Context
 from model.training.fine_tuning import FineTuning
 from model.training.joint import JointFineTuning
-from model.training.parallel import Team
+from model.training.parallel import Team, assemble
 from model.training.phases import Adversarial, Phase, PreTraining
 from model.training.presets import PRESETS
 from model.training.settings import TrainSettings
@@ -45,6 +48,7 @@ GROWTH = {
     "items": [10_000, 100_000, 1_000_000],
     "users": [10_000, 100_000, 1_000_000],
     "history": [10, 50, 100, 200],
+    "processes": [1, 2, 1, 2, 1, 2],
 }
 WARM_UP = 3
 SHARED = 0.1  # share of made-up users that are shared
@@ -72,11 +76,21 @@ def main() -> None:
         data = TrainingData.of(Dataset.read(options.data))
     else:
         data = made_up(options.items, options.users, options.history)
+    with assemble(resolve_device(options.device)) as team:
+        rows = [(preset, measured(data, preset, options, team)) for preset in ("paper", "recguru")]
+        if team.leads:
+            show(data, rows, options)
+
+
+def show(
+    data: TrainingData, rows: list[tuple[str, list[Measured]]], options: argparse.Namespace
+) -> None:
+    """Print a line for each phase of each preset, and the peak memory."""
     print(f"N = {options.history}, batch {options.batch}, {options.threads} threads", end=", ")
     print(", ".join(f"{each.name}: {len(each.training):,} users" for each in data.domains))
     print(f"{'preset':<9}{'phase':<14}{'users/s':>9}{'published':>11}{'times':>7}  time goes to")
-    for preset in ("paper", "recguru"):
-        for name, rate, share, parts in measured(data, preset, options):
+    for preset, phases in rows:
+        for name, rate, share, parts in phases:
             alike = options.data and (options.batch, options.threads) == (256, 1)
             alike = alike and preset == "paper" and options.device == "cpu"
             floor = PUBLISHED.get(options.history, {}).get(name) if alike else None
@@ -88,19 +102,26 @@ def main() -> None:
 
 
 def grow(options: argparse.Namespace) -> None:
-    """Run this program once for each size, as a process of its own."""
+    """Run this program once for each size, as a process of its own, or as several."""
     for size in GROWTH[options.grow]:
         print(f"--- {options.grow} {size:,}", flush=True)
-        command = [sys.executable, "-m", "benchmarks.training", f"--{options.grow}", str(size)]
-        for name in ("items", "users", "history", "batch", "steps", "threads", "device"):
-            if name != options.grow:
-                command += [f"--{name}", str(getattr(options, name))]
+        values = {**vars(options), options.grow: size}
+        command = [sys.executable]
+        if options.grow == "processes":
+            command += ["-m", "torch.distributed.run", "--standalone"]
+            command += ["--nproc-per-node", str(values.pop("processes"))]
+        command += ["-m", "benchmarks.training"]
+        for name, value in values.items():
+            if name != "grow" and value is not None:
+                command += [f"--{name}", str(value)]
         subprocess.run(command, check=True)
 
 
-def measured(data: TrainingData, preset: str, options: argparse.Namespace) -> list[Measured]:
+def measured(
+    data: TrainingData, preset: str, options: argparse.Namespace, team: Team
+) -> list[Measured]:
     """Train some steps of each phase -> its name, users/s, seconds a step, where the time goes."""
-    context = context_of(data, preset, options)
+    context = context_of(data, preset, options, team)
     users = 2 * options.batch
     phases: list[tuple[str, Phase, int]]
     if context.settings.fine_tuning.joint:
@@ -149,7 +170,7 @@ def parts_of(phase: Phase, first: int, device: torch.device) -> dict[str, float]
     return {kind: each / total for kind, each in ordered}
 
 
-def context_of(data: TrainingData, preset: str, options: argparse.Namespace) -> Context:
+def context_of(data: TrainingData, preset: str, options: argparse.Namespace, team: Team) -> Context:
     """Draw networks over the data, in the size of a preset but for history and batch."""
     values: dict[str, Any] = dict(PRESETS[preset])
     size = {"max_history": options.history, "recent": options.history}
@@ -159,7 +180,7 @@ def context_of(data: TrainingData, preset: str, options: argparse.Namespace) -> 
     settings = TrainSettings.model_validate(values)
     networks = TrainingNetworks({each.name: each.items for each in data.domains}, settings.network)
     initialise(networks, torch.Generator().manual_seed(0))
-    return Context.of(data, networks, settings, Team(resolve_device(options.device)))
+    return Context.of(data, networks, settings, team)
 
 
 def made_up(items: int, users: int, history: int) -> TrainingData:
