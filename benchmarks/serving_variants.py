@@ -1,11 +1,13 @@
-"""Whether bfloat16 or `torch.compile` would answer faster than what is served, and the same.
+"""Whether another way to compute would answer faster than what is served, and the same.
 
-    python -m benchmarks.serving_variants --data DATASET [--users 1000] [--rounds 5]
+    python -m benchmarks.serving_variants --data DATASET [--passes 1 2 4 8 16 64] [--rounds 5]
 
-The engine answers the same users in passes of 64 on one thread, as it is served, with its forward
-pass in bfloat16, and with its recommender compiled. Each has its turn in every round; printed are
-medians of users/s, the ratio to what is served, the share of users whose items are the same, and
-how long all of them took the first time, when what is compiled is compiled.
+The engine answers the same users in passes of so many on one thread: as it is served, with all
+users of a pass padded to the longest history, with groups of like length always apart, with its
+forward pass in bfloat16, and with its recommender compiled. Each has its turn in every round;
+printed are medians of users/s and of milliseconds a pass, the ratio to what is served, the share of
+users whose items are the same, and how long all of them took the first time, when what is compiled
+is compiled.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -26,8 +28,6 @@ from indexer.publish import latest
 from server.engine import Engine
 from server.messages import Choice, Recommendation, RecommendQuestion
 
-PASS_USERS = 64
-
 Variant = tuple[Engine, Callable[[], AbstractContextManager[object]]]
 
 
@@ -36,33 +36,43 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="dataset folder")
     parser.add_argument("--users", type=int, default=1000)
+    parser.add_argument("--passes", type=int, nargs="+", default=[64], help="users of a pass")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
     catalogue = of_dataset(options.data)
     asked = questions(catalogue, options.users)
+    print(f"users/s, ms a pass, ratio, users with the same {K} items, first time")
     with tempfile.TemporaryDirectory() as folder:
         found = variants(latest(release_of(catalogue, Path(folder))))
-        items, first_s = {}, {}
+        for users in options.passes:
+            print(f"passes of {users}")
+            measure(found, asked, users, options.rounds)
+    return 0
+
+
+def measure(
+    found: Mapping[str, Variant], asked: Sequence[RecommendQuestion], users: int, rounds: int
+) -> None:
+    """Time every variant in turns, and print a line for each."""
+    items, first_s = {}, {}
+    for name, variant in found.items():
+        begun_s = time.perf_counter()
+        items[name] = answered(variant, asked, users)
+        first_s[name] = time.perf_counter() - begun_s
+    rates = defaultdict(list)
+    for _ in range(rounds):
         for name, variant in found.items():
             begun_s = time.perf_counter()
-            items[name] = answered(variant, asked)
-            first_s[name] = time.perf_counter() - begun_s
-        rates = defaultdict(list)
-        for _ in range(options.rounds):
-            for name, variant in found.items():
-                begun_s = time.perf_counter()
-                answered(variant, asked)
-                rates[name].append(len(asked) / (time.perf_counter() - begun_s))
+            answered(variant, asked, users)
+            rates[name].append(len(asked) / (time.perf_counter() - begun_s))
     served, *_ = found
     before = statistics.median(rates[served])
-    print(f"users/s in passes of {PASS_USERS}, ratio, users with the same {K} items, first time")
     for name in found:
         same = sum(one == other for one, other in zip(items[name], items[served], strict=True))
         rate = statistics.median(rates[name])
-        figures = f"{rate:8,.0f} {rate / before:6.2f} {same / len(asked):8.1%}"
-        print(f"  {name:<10} {figures} {first_s[name]:8.1f} s")
-    return 0
+        figures = f"{rate:8,.0f} {1000 * users / rate:8.2f} {rate / before:6.2f}"
+        print(f"  {name:<10} {figures} {same / len(asked):8.1%} {first_s[name]:8.1f} s")
 
 
 def questions(catalogue: Catalogue, users: int) -> list[RecommendQuestion]:
@@ -79,20 +89,25 @@ def variants(folder: Path) -> dict[str, Variant]:
     compiled = load()
     for recommender in compiled._inference._networks.recommenders.values():  # noqa: SLF001  # no other way in
         recommender.compile(dynamic=True)
+    padded, apart = load(), load()
+    padded._inference.pass_steps = sys.maxsize  # noqa: SLF001  # likewise
+    apart._inference.pass_steps = 0  # noqa: SLF001  # likewise
     return {
         "served": (load(), nullcontext),
+        "padded": (padded, nullcontext),
+        "apart": (apart, nullcontext),
         "bfloat16": (load(), partial(torch.autocast, "cpu", dtype=torch.bfloat16)),
         "compiled": (compiled, nullcontext),
     }
 
 
-def answered(variant: Variant, asked: Sequence[RecommendQuestion]) -> list[list[str]]:
-    """Answer every question -> the items of each."""
+def answered(variant: Variant, asked: Sequence[RecommendQuestion], users: int) -> list[list[str]]:
+    """Answer every question, so many in a pass -> the items of each."""
     engine, context = variant
     items: list[list[str]] = []
     with context():
-        for first in range(0, len(asked), PASS_USERS):
-            for outcome in engine.recommend(asked[first : first + PASS_USERS]):
+        for first in range(0, len(asked), users):
+            for outcome in engine.recommend(asked[first : first + users]):
                 if not isinstance(outcome, Recommendation):
                     raise outcome
                 items.append(list(outcome.ranking.item_ids))

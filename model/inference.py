@@ -37,6 +37,9 @@ Known = NDArray[np.bool_]
 """Of each user and domain, the target first, whether something is so, (B, M) or (M,)."""
 
 _NOTHING: Rows = np.empty(0, np.int32)
+_PASS_STEPS = (
+    64  # the half millisecond a forward pass takes by itself, at some 10 microseconds a step
+)
 
 
 class Basis(enum.Enum):
@@ -92,6 +95,8 @@ class Inference:
         """Whether histories in other domains than the target count."""
         self.gur_cache: GurCache | None = None
         """Where GURs are kept for users who ask again; None makes each anew."""
+        self.pass_steps = _PASS_STEPS
+        """What a group of users costs by itself, in steps of padding; see `alike`."""
         self._reads_own = settings.memory in {"own", "both"}
         self._only_cold = settings.memory == "cold"
         self._networks = networks
@@ -228,8 +233,10 @@ class Inference:
         self, lists: Sequence[Rows], users: Places, longest: int
     ) -> Iterator[tuple[Places, Tensor]]:
         """Give users in groups of like length, and the last rows of each, padded."""
+        if not len(users):
+            return
         lengths = np.array([len(lists[user]) for user in users], np.int64)
-        for group in alike(np.minimum(lengths, longest)) if len(users) else ():
+        for group in alike(np.minimum(lengths, longest), pass_steps=self.pass_steps):
             members = users[group]
             rows = pad_lists([lists[user] for user in members], longest=longest)
             yield members, self._tensor(rows)
@@ -271,7 +278,7 @@ def show_gurs(there: Tensor, *, steps: int) -> Tensor:
     Returns:
         (B, T + 1, M), bool.
     """
-    shown = there.unsqueeze(1).repeat(1, steps, 1)
+    shown = there.unsqueeze(1).expand(-1, steps, -1).clone()
     shown[:, :-1, :1] = False
     return shown
 

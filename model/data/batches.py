@@ -68,14 +68,25 @@ def shuffled_batches(
     return [batches[place] for place in generator.permutation(len(batches))]
 
 
-def alike(lengths: Places) -> list[Places]:
+def alike(lengths: Places, *, pass_steps: int = 0) -> list[Places]:
     """Group users so that padding to the longest of a group at most doubles the steps.
 
     Args:
         lengths: Steps of each user, (B,).
+        pass_steps: What a pass through a network costs by itself, in steps computed: a group joins
+            the next longer one where that adds no more padding. 0 keeps all groups apart.
 
     Returns:
         Places in `lengths`, each in one group; short users first.
     """
     octave = np.ceil(np.log2(np.maximum(lengths, _SHORT))).astype(np.int64)
-    return [np.flatnonzero(octave == each) for each in np.unique(octave)]
+    groups: list[Places] = []
+    for each in np.unique(octave):
+        group = np.flatnonzero(octave == each)
+        if groups:
+            shorter = groups[-1]
+            padding = len(shorter) * (lengths[group].max() - lengths[shorter].max())
+            if padding <= pass_steps:
+                group = np.concatenate([groups.pop(), group])
+        groups.append(group)
+    return groups

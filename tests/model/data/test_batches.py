@@ -109,3 +109,20 @@ def test_groups_of_alike_users_hold_every_user_once_and_at_most_double_the_steps
 )
 def test_groups_split_at_the_powers_of_two(lengths: list[int], groups: Lists) -> None:
     assert [group.tolist() for group in alike(np.asarray(lengths, np.int64))] == groups
+
+
+@pytest.mark.parametrize(
+    ("pass_steps", "groups"),
+    [
+        (9, [[0, 3], [2, 4], [1]]),  # two users of 8 steps would be padded to 13
+        (10, [[0, 2, 3, 4], [1]]),
+        (87 * 4 - 1, [[0, 2, 3, 4], [1]]),  # and then four of 13 to 100
+        (87 * 4, [[0, 1, 2, 3, 4]]),
+    ],
+)
+def test_a_group_joins_the_next_where_that_pads_less_than_a_pass_costs(
+    pass_steps: int, groups: Lists
+) -> None:
+    lengths = np.asarray([3, 100, 13, 8, 9], np.int64)
+    found = alike(lengths, pass_steps=pass_steps)
+    assert [sorted(group.tolist()) for group in found] == groups
