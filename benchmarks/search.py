@@ -46,7 +46,9 @@ def main() -> None:
     parser.add_argument("--items", type=int, nargs="+", default=[12_000, 100_000, 1_460_000])
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--queries", type=int, default=256, help="of each kind; fewer if slow")
-    parser.add_argument("--batch", type=int, default=64, help="queries in one batched search")
+    parser.add_argument(
+        "--batches", type=int, nargs="+", default=[4, 64], help="queries in one batched search"
+    )
     parser.add_argument("--threads", type=int, default=1, help="threads of FAISS")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     parser.add_argument("--seed", type=int, default=1)
@@ -57,8 +59,9 @@ def main() -> None:
         f"k = {K}, {options.threads} threads on {device}, memory {bandwidth / 1e9:.1f} GB/s, "
         f"matrix product {sgemm_rate(options.threads) / 1e9:.1f} GFLOP/s"
     )
+    at_once = "".join(f"{batch:>4} at once" for batch in options.batches)
     print(
-        f"{'items':>12} {'build s':>8}{'single':>10}{'batched':>10}{'floor':>10}"
+        f"{'items':>12} {'build s':>8}{'single':>10}{at_once}{'floor':>10}"
         f"{'100 excl':>10}{'200 cand':>10}{'20k cand':>10}"
         f"{f'{MANY} at once':>13}{'of sgemm':>10}  recall; all but four queries/s"
     )
@@ -71,9 +74,8 @@ def main() -> None:
         engine = open_engine(device, FlatSpec(), index, table, threads=options.threads)
         domain = DomainIndex(tables_of(table), "flat", engine, {})
         queries = structured_queries(table, options.queries, generator)
+        batched = [rate(domain, queries, plain, batch) for batch in (1, *options.batches)]
         rates = [
-            rate(domain, queries, plain, 1),
-            rate(domain, queries, plain, options.batch),
             bandwidth / table.nbytes,
             rate(domain, queries, excluding(items, generator), 1),
             *(
@@ -84,7 +86,8 @@ def main() -> None:
         most = sgemm_rate(options.threads)
         many = rate(domain, np.resize(queries, (4 * MANY, options.width)), plain, MANY)
         share = many * 2 * items * options.width / ((most + sgemm_rate(options.threads)) / 2)
-        shown = "".join(f"{each:10,.0f}" for each in rates) + f"{many:13,.0f}{share:10.0%}"
+        shown = f"{batched[0]:10,.0f}" + "".join(f"{each:12,.0f}" for each in batched[1:])
+        shown += "".join(f"{each:10,.0f}" for each in rates) + f"{many:13,.0f}{share:10.0%}"
         print(f"{items:12,} {build_s:8.2f}{shown}  {recall(domain, queries[:CHECKED]):.4f}")
 
 

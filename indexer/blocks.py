@@ -44,13 +44,15 @@ def best_products(table: Floats, vectors: Floats, count: int) -> tuple[Floats, R
 
 
 def _best(table: Floats, vectors: Floats, count: int) -> tuple[Floats, Rows]:
+    queries = len(vectors)
     groups = _GROUPS
     while groups < 2 * count:
         groups *= 2
-    tops = np.full((len(vectors), groups), -np.inf, np.float32)
-    bars = tops[:, 0].copy()
+    tops = np.full((groups, queries), -np.inf, np.float32)
+    bars = tops[0].copy()
     width = min(_ROWS, -(-(len(table) - 1) // _WORD) * _WORD)
-    products = np.zeros((len(vectors), width), np.float32)
+    columns = np.ascontiguousarray(vectors.T)  # a block's rows times these is the quicker way round
+    products = np.zeros((width, queries), np.float32)
     above = np.empty(products.shape, np.bool_)
     owners: list[Places] = []
     rows: list[Places] = []
@@ -58,40 +60,49 @@ def _best(table: Floats, vectors: Floats, count: int) -> tuple[Floats, Rows]:
     for block, first in enumerate(range(1, len(table), width)):
         part = table[first : first + width]
         size = len(part)
-        np.matmul(vectors, part.T, out=products[:, :size])
+        np.matmul(part, columns, out=products[:size])
         if block & (block - 1) == 0:  # at 0, 1, 2, 4, 8, ...: later ones raise a bar less and less
-            _raise(tops, products[:, :size])
+            _raise(tops, products[:size])
             cut = groups - count
-            bars = np.partition(tops, cut, axis=1)[:, cut]
-        np.greater_equal(products, bars[:, np.newaxis], out=above)
-        above[:, size:] = False
-        owner, column = _marked(above)
+            bars = np.partition(tops.T, cut, axis=1)[:, cut]
+        _compare(products, bars, above)
+        above[size:] = False
+        row, owner = _marked(above)
         owners.append(owner)
-        rows.append(column + first)
-        kept.append(products[owner, column])
+        rows.append(row + first)
+        kept.append(products[row, owner])
     return _sorted(
-        np.concatenate(owners), np.concatenate(rows), np.concatenate(kept), (len(vectors), count)
+        np.concatenate(owners), np.concatenate(rows), np.concatenate(kept), (queries, count)
     )
 
 
 def _raise(tops: Floats, products: Floats) -> None:
-    """Raise the largest product of each group (B, G) by those of a block; its groups take turns."""
-    groups = tops.shape[1]
-    whole = products.shape[1] // groups * groups
+    """Raise the largest product of each group (G, B) by those of a block; its groups take turns."""
+    groups = len(tops)
+    whole = len(products) // groups * groups
     if whole:
-        grouped = products[:, :whole].reshape(len(products), -1, groups)
-        np.maximum(tops, grouped.max(axis=1), out=tops)
-    rest = products[:, whole:]
-    head = tops[:, : rest.shape[1]]
+        grouped = products[:whole].reshape(-1, *tops.shape)
+        np.maximum(tops, grouped.max(axis=0), out=tops)
+    rest = products[whole:]
+    head = tops[: len(rest)]
     np.maximum(head, rest, out=head)
+
+
+def _compare(products: Floats, bars: Floats, above: NDArray[np.bool_]) -> None:
+    """Flag the products of a block (N, B) that reach the bars (B,), `_WORD` rows at a time.
+
+    numpy begins anew for each row, which takes longer than to compare the few queries of one.
+    """
+    shape = (len(products) // _WORD, _WORD * len(bars))
+    np.greater_equal(products.reshape(shape), np.tile(bars, _WORD), out=above.reshape(shape))
 
 
 def _marked(above: NDArray[np.bool_]) -> tuple[Places, Places]:
     """Find the few flags that are set -> their rows and columns, (N,) each, row after row."""
     words = np.flatnonzero(above.reshape(-1).view(np.uint64))
     flags = np.flatnonzero(above.reshape(-1, _WORD)[words])
-    owner, column = np.divmod(words[flags // _WORD] * _WORD + flags % _WORD, above.shape[1])
-    return owner, column
+    row, column = np.divmod(words[flags // _WORD] * _WORD + flags % _WORD, above.shape[1])
+    return row, column
 
 
 def _sorted(

@@ -36,8 +36,11 @@ from model.scoring import exact_scores
 
 log = logging.getLogger(__name__)
 
-_MANY = 8
+_MANY, _MANY_OF_LARGE = 8, 3
 """Queries from which a matrix product is quicker than FAISS, which takes one after the other."""
+_LARGE = 1 << 24
+"""Bytes of an item table from which on each of them reads it from further away than the core's own
+cache; see `python -m benchmarks.search`."""
 
 BROAD: Mapping[Kind, float] = MappingProxyType(
     {
@@ -110,7 +113,8 @@ class CpuEngine:
         self._index = index
         self._table = table
         self._threads = threads
-        self._many = _MANY if threads is None or blas.can_limit() else None
+        many = _MANY_OF_LARGE if table.nbytes >= _LARGE else _MANY
+        self._many = many if threads is None or blas.can_limit() else None
 
     def top(self, vectors: Floats, count: int) -> tuple[Floats, Rows]:
         """Ask FAISS for few queries, multiply with numpy for many; see `Engine.top`."""

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer import blas, blocks
+from indexer import blas, blocks, engine
 from indexer.blocks import best_products
 from indexer.products import longest, rounding_bound
 from indexer.search import Query
 from model.bundle import Floats
+from model.data.vocabulary import Rows
 from tests.indexer.index_making import (
     clustered,
     faiss_engine,
@@ -78,6 +79,26 @@ def test_a_batch_that_is_multiplied_answers_to_the_bit_as_single_queries_that_fa
         assert together.rows.tolist() == alone.rows.tolist()
         assert together.scores.tobytes() == alone.scores.tobytes()
     assert together.rows.tolist() == slow_answer(tables, queries[-1])[0]
+
+
+def test_of_a_large_table_few_queries_are_multiplied_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tables = tables_of("films", clustered(3000, 16, np.random.default_rng(3)))
+    asked: list[int] = []
+
+    def counted(table: Floats, vectors: Floats, count: int) -> tuple[Floats, Rows]:
+        asked.append(len(vectors))
+        return best_products(table, vectors, count)
+
+    monkeypatch.setattr(engine, "best_products", counted)
+    for large, batches in ((tables.item_table.nbytes, [3]), (tables.item_table.nbytes + 1, [])):
+        monkeypatch.setattr(engine, "_LARGE", large)
+        index = index_of(tables, faiss_engine(tables))
+        for queries in (1, 2, 3):
+            index.search([Query(tables.item_table[row], k=5) for row in range(1, queries + 1)])
+        assert asked == batches
+        asked.clear()
 
 
 THREADS = """
