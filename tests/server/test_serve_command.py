@@ -184,3 +184,30 @@ def test_check_finds_what_would_keep_the_server_from_starting(
     code, said = failure("--releases", releases, "--host", everywhere, "--check")
     assert code == 1
     assert "without TLS" in said
+
+
+COUNTING = """
+import asyncio, gc, os, signal, sys
+from pathlib import Path
+from server.config import ServeSettings
+from server.run import serve
+
+def ready(port):
+    print(len(gc.get_objects()), gc.get_freeze_count())
+    os.kill(os.getpid(), signal.SIGTERM)
+
+asyncio.run(serve(ServeSettings(releases=Path(sys.argv[1]), port=0), ready=ready))
+"""
+
+
+def test_a_full_collection_does_not_look_through_what_imports_have_made(releases: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTING, str(releases)],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=READY_S,
+        check=True,
+    )
+    looked_through, passed_over = map(int, done.stdout.split())
+    assert looked_through < passed_over / 10
