@@ -363,12 +363,14 @@ class DomainIndex:
             numbers = np.stack([together[place].numbers for place in part])
             for place, scores in zip(part, exact_scores(self.item_table, numbers), strict=True):
                 query, rows = queries[place], queries[place].allowed(len(self))
-                own, order = ranked(query.ranked, rows, scores[rows])
-                there = order > 0
-                own[there] = exact_products(
-                    self.item_table, together[place].numbers, query.ranked[there]
+                ranks[place] = ranked_by_products(
+                    self.item_table,
+                    together[place].numbers,
+                    query.ranked,
+                    rows,
+                    scores[rows],
+                    slack=together[place].slack,
                 )
-                ranks[place] = own, order
         return ranks
 
 

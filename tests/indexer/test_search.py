@@ -183,6 +183,33 @@ def test_a_domain_of_one_item_and_a_table_of_zeros_are_answered() -> None:
     assert found.ranks.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("batch", [1, 2, 9, 30])
+@pytest.mark.parametrize("items", [70, 1025])
+def test_ranks_are_of_the_exact_scores_in_any_batch(items: int, batch: int) -> None:
+    # Equal vectors, and others that differ by less than float32 products do from true ones.
+    generator = np.random.default_rng(5)
+    table = np.zeros((items + 1, 64), np.float32)
+    table[1:] = generator.standard_normal((items, 64))[generator.integers(0, items // 3, items)]
+    table[1 : items // 2] += 1e-7 * generator.standard_normal((items // 2 - 1, 64))
+    index = index_of(tables_of("ranks", table))
+    wanted = np.arange(1, items + 1, 3, dtype=np.int32)
+    queries = [
+        Query(vector.astype(np.float32), k=5, excluded=rows_of(4, 7), ranked=wanted)
+        for vector in generator.standard_normal((batch, 64))
+    ]
+
+    for query, found in zip(queries, index.search(queries), strict=True):
+        assert query.vector is not None
+        products = table.astype(np.float64) @ query.vector.astype(np.float64)
+        scores = products.astype(np.float32)
+        allowed = np.setdiff1d(np.arange(1, items + 1), query.excluded)
+        ahead = [
+            np.count_nonzero(scores[allowed] >= scores[row]) if row in allowed else 0
+            for row in wanted
+        ]
+        assert found.ranks.tolist() == ahead
+
+
 def test_ranked_rows_count_ties_against_themselves_and_leave_the_excluded_out() -> None:
     table = np.zeros((6, 1), np.float32)
     table[1:, 0] = [5, 5, 4, 5, 1]
