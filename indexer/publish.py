@@ -284,7 +284,10 @@ def _sweep(root: Path, forget: Forget | None) -> None:
     """Remove what dead builds left; the caller holds the root's lock."""
     for path in root.iterdir():
         if path.name.startswith(_WORK) and path.is_dir() and not path.is_symlink():
-            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            except FileNotFoundError:  # a living build has come to its end, which needs no lock
+                continue
             try:
                 if _try_lock(handle):
                     if forget is not None:

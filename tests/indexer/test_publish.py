@@ -1,7 +1,9 @@
 """Builds side by side, and what they sweep up."""
 
+import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,6 +62,24 @@ def test_builds_side_by_side_all_publish_and_the_last_is_the_latest(
         two.stop(processes[1])
     built_in(root, bundle)
     assert leftovers(root) == []
+
+
+def test_a_build_that_ends_while_another_looks_for_dead_ones_does_not_stop_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "releases"
+    ending = root / ".building-ending"
+    ending.mkdir(parents=True)
+
+    def opened(path: Path, *flags: int) -> int:
+        if path == ending:  # it was there a moment ago
+            ending.rmdir()
+        return os.open(path, *flags)
+
+    monkeypatch.setattr(publish, "os", SimpleNamespace(**{**vars(os), "open": opened}))
+
+    with workspace(root) as work:
+        assert leftovers(root) == [work]
 
 
 def test_a_root_whose_lock_is_never_given_back_is_reported(
