@@ -189,7 +189,11 @@ def activate(root: Path, version: str) -> None:
     with locked(root):
         folder_of(root, version)
         write_bytes_atomically(root / LATEST, f"{version}\n".encode())
-        if (tried := canary(root)) is not None and tried.version == version:
+        try:
+            tried = canary(root)
+        except BadArtifactError:  # it lets nothing answer: no reason to say that this has failed
+            return
+        if tried is not None and tried.version == version:
             (root / CANARY).unlink()
 
 

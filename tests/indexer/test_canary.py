@@ -109,6 +109,23 @@ def test_a_pointer_that_says_nothing_is_refused(root: Path, content: str, said: 
     assert said in str(refused.value)
 
 
+@pytest.mark.parametrize("content", ["{gone} 0.1\n", "{version} 1.01\n", ""])
+def test_a_pointer_that_says_nothing_does_not_hinder_an_activation(
+    recguru: Command, root: Path, content: str
+) -> None:
+    gone, old, before = versions(root)
+    shutil.rmtree(root / gone)
+    written = content.format(gone=gone, version=old)
+    (root / "CANARY").write_text(written, encoding="utf-8")
+
+    left = recguru("releases", "activate", "--releases", root, old)
+
+    assert (left.code, left.errors) == (0, "")
+    assert left.output == f"LATEST names {old}; before it named {before}\n"
+    assert latest(root).name == old
+    assert (root / "CANARY").read_text(encoding="utf-8") == written
+
+
 @pytest.mark.parametrize("share", [1.0, 0.0, 0.05, 1e-05, 0.123456])
 def test_a_share_is_read_as_it_was_written(recguru: Command, root: Path, share: float) -> None:
     old = versions(root)[0]
