@@ -7,10 +7,11 @@ from indexer.milvus_api import MilvusSettings
 from indexer.milvus_build import check_collections, follow_latest
 from indexer.publish import Canary, activate, canary, folder_of, latest, try_out, versions
 from indexer.release import FORMAT, KIND
-from model.errors import RecGuruError
-from model.files import check_files, read_manifest
+from model.errors import BadArtifactError, RecGuruError
+from model.files import MANIFEST, check_files, read_manifest
 
 _NO_MILVUS = MilvusSettings()
+_DIGESTS = ("bundle", "dataset", "digest")
 
 
 def described(root: Path) -> list[dict[str, Any]]:
@@ -76,9 +77,22 @@ def try_out_checked(root: Path, tried: Canary, milvus: MilvusSettings = _NO_MILV
 
 def _check(root: Path, version: str, milvus: MilvusSettings) -> None:
     folder = folder_of(root, version)
-    manifest = read_manifest(folder, kind=KIND, format_number=FORMAT)
+    manifest = _manifest(folder)
     check_files(folder, manifest)
     check_collections(folder, str(manifest["bundle"]), milvus)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a version.
+
+    Raises:
+        NotFoundError, BadArtifactError: If it is missing or damaged, or lacks a digest.
+    """
+    manifest = read_manifest(folder, kind=KIND, format_number=FORMAT)
+    for key in _DIGESTS:
+        if not isinstance(manifest.get(key), str):
+            raise BadArtifactError(f"{folder / MANIFEST} is damaged: it names no {key}")
+    return manifest
 
 
 def _active(root: Path) -> str | None:
@@ -97,8 +111,8 @@ def _canary(root: Path) -> Canary | None:
 
 def _about(folder: Path) -> dict[str, Any]:
     try:
-        manifest = read_manifest(folder, kind=KIND, format_number=FORMAT)
+        manifest = _manifest(folder)
     except RecGuruError as error:
         return {"damage": str(error)}
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return {key: manifest[key] for key in ("bundle", "dataset", "digest")} | {"bytes": size}
+    return {key: manifest[key] for key in _DIGESTS} | {"bytes": size}

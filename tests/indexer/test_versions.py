@@ -101,6 +101,24 @@ def test_a_version_without_a_manifest_is_listed_as_damaged(recguru: Command, roo
     assert "there is no manifest.json" in left.output.splitlines()[-1]
 
 
+@pytest.mark.parametrize("key", ["bundle", "dataset", "digest"])
+def test_a_version_whose_manifest_lacks_a_digest_is_damaged_and_hides_no_other(
+    recguru: Command, root: Path, key: str
+) -> None:
+    version = versions(root)[0]
+    path = root / version / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    del manifest[key]
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    damage = f"{path} is damaged: it names no {key}"
+
+    left = recguru("releases", "list", "--releases", root)
+    assert (left.code, len(left.output.splitlines())) == (0, 4)
+    assert left.output.splitlines()[-1] == f"  {version}  {damage}"
+    left = recguru("releases", "activate", "--releases", root, version)
+    assert (left.code, left.errors) == (1, f"error: {damage}\n")
+
+
 def test_pruning_keeps_the_newest_and_the_active_and_leaves_nothing_behind(
     recguru: Command, root: Path
 ) -> None:
