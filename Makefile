@@ -4,8 +4,10 @@ PY := .venv/bin/python
 CODE := model indexer server client tests benchmarks recguru_cli.py
 STUBS := proto/recguru/v1
 BUF_VERSION := 1.75.0
-FAISS ?= cpu
+# What is installed stays, unless asked otherwise: `make test-gpu` must not put the CPU build over the GPU's.
+FAISS ?= $(if $(wildcard .venv/.installed-gpu),gpu,cpu)
 INSTALLED := .venv/.installed-$(FAISS)
+OTHER_FAISS := $(filter-out $(INSTALLED),$(wildcard .venv/.installed-*))
 DATA ?=
 DATASET ?=
 DEMO ?= demo
@@ -21,6 +23,7 @@ install: $(INSTALLED) ## make .venv and install the project with its tools (FAIS
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python 3.11 or newer is needed; set PYTHON=...")'
 	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(if $(OTHER_FAISS),$(PY) -m pip uninstall --quiet --yes faiss-cpu faiss-gpu)
 	$(PY) -m pip install --quiet --constraint constraints.txt torch
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[$(FAISS),milvus,plots,otel,dev]'
 	rm -f .venv/.installed-*
