@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +116,11 @@ class Caller:
         self._answers = answers
         self._metadata = _authorization(settings)
         self._generator = np.random.default_rng()
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """Let calls fail from now on, those that wait for their next try at once."""
+        self._closed.set()
 
     def call(
         self,
@@ -139,7 +145,7 @@ class Caller:
             UnauthenticatedError: If the server knows no such token, or wants one.
             ForbiddenError: If the token is not good for this call.
             NotReadyError: If the server is there but has no release loaded, or is draining.
-            RemoteError: If no server answers, or not in time, or it failed.
+            RemoteError: If no server answers, or not in time, or it failed, or `close` was called.
         """
         within_s = self._settings.deadline_s if deadline_s is None else deadline_s
         end_s = time.monotonic() + within_s
@@ -153,13 +159,20 @@ class Caller:
                     timeout=max(end_s - time.monotonic(), _SHORTEST_S),
                     metadata=self._metadata,
                 )
+            except ValueError:  # the channel is closed
+                raise self._was_closed(name) from None
             except grpc.RpcError as error:
                 code, details, hint_s = error.code(), error.details() or "", _hint_s(error)
+            if self._closed.is_set():
+                raise self._was_closed(name)
             again = code in _PASSING or hint_s is not None
             wait_s = max(next(waits, math.inf), hint_s or 0.0) if again else math.inf
             if time.monotonic() + wait_s >= end_s:
                 raise self._failure(code, details, name, within_s, tries)
-            time.sleep(wait_s)
+            self._closed.wait(wait_s)
+
+    def _was_closed(self, name: str) -> RemoteError:
+        return RemoteError(f"the client of {self._address} was closed; {name} has no answer")
 
     def _failure(
         self, code: grpc.StatusCode, details: str, name: str, within_s: float, tries: int

@@ -62,6 +62,8 @@ class RecommenderClient:
 
     def close(self) -> None:
         """Close the connection; calls under way fail."""
+        self._caller.close()
+        self._health_caller.close()
         self._channel.close()
 
     def recommend(self, question: Question, *, deadline_s: float | None = None) -> Recommendation:
@@ -128,6 +130,8 @@ class RecommenderClient:
     def _answers(self, within_s: float) -> bool:
         try:
             self._health.Check(wire.health_to_proto(), timeout=within_s)
+        except ValueError:  # the channel was closed meanwhile
+            return False
         except grpc.RpcError as error:
             return error.code() in {
                 grpc.StatusCode.UNIMPLEMENTED,

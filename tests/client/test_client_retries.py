@@ -247,3 +247,41 @@ def answered(server: Server) -> int:
     exposed = generate_latest(server.metrics.registry).decode()
     found = re.search(r'recguru_calls_total{.*"GetRelease",status="OK"} (\d+)', exposed)
     return int(found[1]) if found else 0
+
+
+@pytest.mark.parametrize("attempts", [1, 5])
+def test_a_call_under_way_fails_as_the_client_is_closed(attempts: int) -> None:
+    with socket.socket() as silent, ThreadPoolExecutor(1) as pool:
+        silent.bind((HOST, 0))
+        silent.listen()
+        address = f"{HOST}:{silent.getsockname()[1]}"
+        client = RecommenderClient(address, ClientSettings(attempts=attempts))
+        call = pool.submit(client.get_release)
+        time.sleep(0.2)  # until it is under way
+        client.close()
+        with pytest.raises(RemoteError) as failed:
+            call.result(20)
+
+    assert str(failed.value) == f"the client of {address} was closed; GetRelease has no answer"
+
+
+def test_a_client_that_waits_for_its_next_try_is_closed_at_once() -> None:
+    settings = ClientSettings(attempts=2, first_backoff_s=20, max_backoff_s=20)
+    with ThreadPoolExecutor(1) as pool:
+        client = RecommenderClient(f"{HOST}:{free_port()}", settings)
+        call = pool.submit(client.get_release)
+        time.sleep(0.3)  # until the first try has failed
+        client.close()
+        with pytest.raises(RemoteError, match=r"was closed; GetRelease has no answer$"):
+            call.result(5)
+
+
+def test_a_closed_client_says_so_of_every_call() -> None:
+    address = f"{HOST}:{free_port()}"
+    client = RecommenderClient(address)
+    client.close()
+
+    for name, call in (("GetRelease", client.get_release), ("Check", client.is_serving)):
+        with pytest.raises(RemoteError) as failed:
+            call()
+        assert str(failed.value) == f"the client of {address} was closed; {name} has no answer"
