@@ -38,6 +38,8 @@ _RETRY_AFTER_MS = "grpc-retry-pushback-ms"
 _SPREAD = 0.2
 _SHORTEST_S = 0.001
 """Least time a try is given: gRPC refuses a negative one with a text of its own."""
+_LONGEST_S = 86400.0
+"""Most time a try is given: gRPC takes a time that its clock cannot say for one that has passed."""
 _TOO_LARGE_FOR_SERVER = "SERVER: Received message larger than max"
 _TOO_LARGE_FOR_CLIENT = "CLIENT: Received message larger than max"
 _FAILURES: dict[grpc.StatusCode, type[RecGuruError]] = {
@@ -136,7 +138,7 @@ class Caller:
             method: The stub's method.
             request: Its message.
             name: The method's name, for messages.
-            deadline_s: Seconds in all; None takes that of the settings.
+            deadline_s: Seconds in all, a day for a try at most; None takes that of the settings.
 
         Raises:
             InvalidInputError: If the server refused the request, or it is too large.
@@ -156,7 +158,7 @@ class Caller:
             try:
                 return method(
                     request,
-                    timeout=max(end_s - time.monotonic(), _SHORTEST_S),
+                    timeout=min(max(_SHORTEST_S, end_s - time.monotonic()), _LONGEST_S),
                     metadata=self._metadata,
                 )
             except ValueError:  # the channel is closed
@@ -167,7 +169,7 @@ class Caller:
                 raise self._was_closed(name)
             again = code in _PASSING or hint_s is not None
             wait_s = max(next(waits, math.inf), hint_s or 0.0) if again else math.inf
-            if time.monotonic() + wait_s >= end_s:
+            if not time.monotonic() + wait_s < end_s:  # nor if it is no number
                 raise self._failure(code, details, name, within_s, tries)
             self._closed.wait(wait_s)
 

@@ -285,3 +285,17 @@ def test_a_closed_client_says_so_of_every_call() -> None:
         with pytest.raises(RemoteError) as failed:
             call()
         assert str(failed.value) == f"the client of {address} was closed; {name} has no answer"
+
+
+@pytest.mark.parametrize("deadline_s", [1e12, float("inf")])
+def test_a_deadline_beyond_what_a_clock_can_say_is_a_long_one(
+    address: str, deadline_s: float
+) -> None:
+    with RecommenderClient(address) as client:
+        assert client.get_release(deadline_s=deadline_s).dimension == 16
+
+
+def test_a_deadline_that_is_no_number_has_passed() -> None:
+    address = f"{HOST}:{free_port()}"
+    with RecommenderClient(address, QUICK) as client, pytest.raises(RemoteError):
+        client.get_release(deadline_s=float("nan"))
