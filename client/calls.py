@@ -11,6 +11,7 @@ from typing import TypeVar
 import grpc
 import numpy as np
 
+from client.address import places_of, stands_for_many
 from client.settings import ClientSettings, TlsSettings
 from client.wire import SERVICE
 from model.errors import (
@@ -28,7 +29,6 @@ from model.errors import (
 A = TypeVar("A")
 Q = TypeVar("Q")
 
-_MANY = ("dns:///", "ipv4:", "ipv6:")
 _IN_TURN = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "healthCheckConfig": {"serviceName": SERVICE},
@@ -67,9 +67,7 @@ def open_channel(address: str, settings: ClientSettings) -> grpc.Channel:
         BadSettingError: If the address is no such text, or a file of the TLS settings cannot be
             read.
     """
-    host, colon, port = address.rpartition(":")
-    if not (host and colon and port.isdecimal() and 1 <= int(port) <= 65535):  # noqa: PLR2004  # TCP
-        raise BadSettingError(f"server address {address!r} must be HOST:PORT")
+    places_of(address)
     first_ms, most_ms = (int(1000 * s) for s in (settings.first_backoff_s, settings.max_backoff_s))
     options: list[tuple[str, str | int]] = [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
@@ -78,7 +76,7 @@ def open_channel(address: str, settings: ClientSettings) -> grpc.Channel:
         ("grpc.initial_reconnect_backoff_ms", min(first_ms, most_ms)),
         ("grpc.max_reconnect_backoff_ms", most_ms),
     ]
-    if address.startswith(_MANY):
+    if stands_for_many(address):
         options.append(("grpc.service_config", json.dumps(_IN_TURN)))
     if not settings.tls.wanted:
         return grpc.insecure_channel(address, options)

@@ -258,9 +258,27 @@ def test_health_is_what_the_server_says_of_itself(client: RecommenderClient) -> 
         assert not other.is_serving()
 
 
-@pytest.mark.parametrize("address", ["localhost", "localhost:", ":50051", "localhost:0", "a:b"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("localhost", "localhost:", ":50051", "localhost:0", "a:b", "localhost:\u0665"),
+        *("http://localhost:50051", "::1:50051", "local host:50051", "localhost\n:50051"),
+        *("dns:///:50051", "ipv4:127.0.0.1,127.0.0.1:50051", "ipv6:::1:50051", "ipv4::50051"),
+    ],
+)
 def test_an_address_without_host_or_port_is_refused(address: str) -> None:
     with pytest.raises(BadSettingError) as refused:
         RecommenderClient(address)
 
     assert str(refused.value) == f"server address {address!r} must be HOST:PORT"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("localhost:1", "127.0.0.1:1", "[::1]:1", "dns:///localhost:1"),
+        *("ipv4:127.0.0.1:1,127.0.0.1:2", "ipv6:[::1]:1,[::2]:65535"),
+    ],
+)
+def test_every_kind_of_address_is_taken(address: str) -> None:
+    RecommenderClient(address).close()
