@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from client.address import places_of
 from client.client import RecommenderClient
 from client.messages import Question
 from client.settings import ClientSettings, TlsSettings
@@ -21,7 +22,8 @@ def examine_server(address: str, settings: ClientSettings) -> list[Finding]:
     """Ask a server for its health, its certificate, its release, and an answer in every domain.
 
     Args:
-        address: `HOST:PORT`.
+        address: As `client.calls.open_channel` takes it; of several certificates, the one that ends
+            first is told.
         settings: Deadline, TLS and token; nothing is tried twice.
 
     Raises:
@@ -50,7 +52,10 @@ def _encryption(address: str, settings: ClientSettings) -> Finding:
     if not settings.tls.wanted:
         return Finding("encryption", "none")
     try:
-        until = _certificate_until(address, settings.tls, settings.deadline_s)
+        until = min(
+            _certificate_until(place, settings.tls, settings.deadline_s)
+            for place in places_of(address)
+        )
     except OSError as error:
         return Finding("encryption", f"no certificate to be had: {error}")
     left = (until - datetime.now(UTC)).days
@@ -58,16 +63,14 @@ def _encryption(address: str, settings: ClientSettings) -> Finding:
     return Finding("encryption", value, "renew it" if left < _SOON_DAYS else "")
 
 
-def _certificate_until(address: str, tls: TlsSettings, within_s: float) -> datetime:
+def _certificate_until(place: tuple[str, int], tls: TlsSettings, within_s: float) -> datetime:
     context = ssl.create_default_context(cafile=tls.ca)
     context.set_alpn_protocols(_ALPN)
     if tls.certificate is not None:
         context.load_cert_chain(tls.certificate, tls.key)
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
     with (
-        socket.create_connection((host, int(port)), timeout=within_s) as plain,
-        context.wrap_socket(plain, server_hostname=tls.authority or host) as encrypted,
+        socket.create_connection(place, timeout=within_s) as plain,
+        context.wrap_socket(plain, server_hostname=tls.authority or place[0]) as encrypted,
     ):
         certificate = encrypted.getpeercert() or {}
     return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)

@@ -109,3 +109,21 @@ def test_a_certificate_that_ends_soon_is_found_out(
     [line] = [line for line in left.output.splitlines() if "encryption" in line]
     assert f" UTC, {left_days} days" in line
     assert line.endswith("; to fix it: renew it") == bool(code)
+
+
+@pytest.mark.parametrize("kind", ["dns:///localhost:{}", "ipv4:127.0.0.1:{0},127.0.0.1:{0}"])
+def test_the_certificate_is_found_behind_every_kind_of_address(
+    recguru: Command, release_root: Path, tmp_path: Path, kind: str
+) -> None:
+    authority = Authority.make(tmp_path / "authority")
+    certificate, key = authority.sign(NAME, days=90)
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+    current = Current()
+    current.swap(Engine.load(latest(release_root), device="cpu"))
+    with service_in_thread(current, credentials=credentials) as address:
+        flags = ("--tls-ca", authority.ca, "--tls-authority", NAME)
+        several = kind.format(address.rpartition(":")[2])
+        left = recguru("doctor", "--server", several, *flags)
+
+    assert left.code == 0
+    assert "ok     encryption: certificate good until " in left.output
