@@ -7,7 +7,8 @@ space, as an attribute does that the vectors know of: then most queries find not
 set near them. Each query is answered both ways, in turns; the figures are medians. From a fifth of
 the items on, gathering is replaced by the products with all of them. `recall` is the share of the
 true best that the index found. Where it finds too little, vectors are gathered after all, which is
-in its time. From which share on an index is asked, `indexer.engine.BROAD` says.
+in its time. From which share on an index is asked, `indexer.engine.BROAD` says, and of some
+kinds `BROAD_ROWS` from which number of rows on.
 """
 
 import argparse

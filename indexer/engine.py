@@ -56,6 +56,9 @@ BROAD: Mapping[Kind, float] = MappingProxyType(
 """See `Selective.broad`; measured by `OMP_NUM_THREADS=1 python -m benchmarks.filters`.
 
 A `flat` index multiplies all items from a quarter on, which is as quick as to leave a half out."""
+BROAD_ROWS: Mapping[Kind, int] = MappingProxyType({"ivf-int8": 30_000})
+"""Rows from which on a set is broad whatever its share, where that was measured, too: vectors are
+gathered row by row, while lists are looked through alike in catalogues of any size."""
 
 
 @runtime_checkable
@@ -175,7 +178,8 @@ class ApproximateEngine:
     @property
     def broad(self) -> float:
         """What was measured for the kind; see `Selective.broad`."""
-        return BROAD[self._spec.kind]
+        kind, items = self._spec.kind, len(self._table) - 1
+        return min(BROAD[kind], BROAD_ROWS.get(kind, items) / items)
 
     def select(
         self, vector: Floats, count: int, among: Bitmap, *, effort: int

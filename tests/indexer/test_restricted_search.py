@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from indexer import engine
 from indexer.bitmaps import Bitmap, smaller_of_both
 from indexer.engine import Engine, Proposer, Selective
 from indexer.sample import preference_like
@@ -66,6 +67,16 @@ def broad_from(index: DomainIndex) -> float:
     """Say from how many rows on an index asks its engine for a set."""
     assert isinstance(index._engine, Selective)
     return index._engine.broad * ITEMS
+
+
+def test_in_a_large_catalogue_a_set_is_broad_from_a_number_of_rows_on(
+    surface: DomainTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists, numbers = (index_of_kind(surface, KINDS[kind]) for kind in ("ivf-int8", "ivf"))
+    assert broad_from(lists) == broad_from(numbers) == pytest.approx(ITEMS / 10)
+    monkeypatch.setattr(engine, "BROAD_ROWS", {"ivf-int8": 100})
+    assert broad_from(lists) == pytest.approx(100)
+    assert broad_from(numbers) == pytest.approx(ITEMS / 10)
 
 
 class Eager:
