@@ -1,13 +1,14 @@
 """Whether another way to compute would answer faster than what is served, and the same.
 
-    python -m benchmarks.serving_variants --data DATASET [--passes 1 2 4 8 16 64] [--rounds 5]
+    python -m benchmarks.serving_variants --data DATASET [--passes 1 2 4 8 16 64] [--pause-ms 5]
 
 The engine answers the same users in passes of so many on one thread: as it is served, with all
 users of a pass padded to the longest history, with groups of like length always apart, with its
 forward pass in bfloat16, and with its recommender compiled. Each has its turn in every round;
 printed are medians of users/s and of milliseconds a pass, the ratio to what is served, the share of
 users whose items are the same, and how long all of them took the first time, when what is compiled
-is compiled.
+is compiled. With a pause before each pass, which is not counted, caches are as cold as between
+calls that come now and then.
 """
 
 import argparse
@@ -38,6 +39,7 @@ def main() -> int:
     parser.add_argument("--users", type=int, default=1000)
     parser.add_argument("--passes", type=int, nargs="+", default=[64], help="users of a pass")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pause-ms", type=float, default=0.0, help="before each pass")
     options = parser.parse_args()
     torch.set_num_threads(1)
     catalogue = of_dataset(options.data)
@@ -47,25 +49,25 @@ def main() -> int:
         found = variants(latest(release_of(catalogue, Path(folder))))
         for users in options.passes:
             print(f"passes of {users}")
-            measure(found, asked, users, options.rounds)
+            measure(found, asked, users, options)
     return 0
 
 
 def measure(
-    found: Mapping[str, Variant], asked: Sequence[RecommendQuestion], users: int, rounds: int
+    found: Mapping[str, Variant],
+    asked: Sequence[RecommendQuestion],
+    users: int,
+    options: argparse.Namespace,
 ) -> None:
     """Time every variant in turns, and print a line for each."""
     items, first_s = {}, {}
     for name, variant in found.items():
-        begun_s = time.perf_counter()
-        items[name] = answered(variant, asked, users)
-        first_s[name] = time.perf_counter() - begun_s
+        items[name], first_s[name] = answered(variant, asked, users)
     rates = defaultdict(list)
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         for name, variant in found.items():
-            begun_s = time.perf_counter()
-            answered(variant, asked, users)
-            rates[name].append(len(asked) / (time.perf_counter() - begun_s))
+            _, taken_s = answered(variant, asked, users, pause_s=options.pause_ms / 1000)
+            rates[name].append(len(asked) / taken_s)
     served, *_ = found
     before = statistics.median(rates[served])
     for name in found:
@@ -101,17 +103,24 @@ def variants(folder: Path) -> dict[str, Variant]:
     }
 
 
-def answered(variant: Variant, asked: Sequence[RecommendQuestion], users: int) -> list[list[str]]:
-    """Answer every question, so many in a pass -> the items of each."""
+def answered(
+    variant: Variant, asked: Sequence[RecommendQuestion], users: int, *, pause_s: float = 0.0
+) -> tuple[list[list[str]], float]:
+    """Answer every question, so many in a pass -> the items of each, seconds that passes took."""
     engine, context = variant
     items: list[list[str]] = []
+    taken_s = 0.0
     with context():
         for first in range(0, len(asked), users):
-            for outcome in engine.recommend(asked[first : first + users]):
+            time.sleep(pause_s)
+            begun_s = time.perf_counter()
+            outcomes = engine.recommend(asked[first : first + users])
+            taken_s += time.perf_counter() - begun_s
+            for outcome in outcomes:
                 if not isinstance(outcome, Recommendation):
                     raise outcome
                 items.append(list(outcome.ranking.item_ids))
-    return items
+    return items, taken_s
 
 
 if __name__ == "__main__":
