@@ -175,9 +175,10 @@ def evaluate(  # noqa: PLR0913  # every flag is a parameter
 
     from client.evaluation import evaluate as ask_everything
     from model.data.dataset import Dataset
-    from model.evaluation.report import print_report, write_report
+    from model.evaluation.report import check_place, print_report, write_report
 
     dataset = Dataset.read(data)
+    check_place(out)
     with opened(dataset) as system:
         report = ask_everything(system, dataset, split=split.value, seed=seed, batch=batch)
     write_report(out, report)

@@ -211,3 +211,25 @@ def test_a_server_that_is_not_there_ends_the_command_with_one_line(
     assert done.code == 1
     assert done.errors.startswith(f"error: no server answers at {address}, tried once; ")
     assert done.errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("folder", "it is a folder; name a file"),
+        ("file/report.json", "File exists"),
+        ("/proc/nowhere/report.json", "No such file or directory"),
+    ],
+)
+def test_a_place_that_no_report_can_be_written_to_is_refused_before_the_work(
+    recguru: Command, tiny_dataset: Path, tmp_path: Path, name: str, why: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    out = tmp_path / name
+
+    done = recguru("evaluate", "--data", tiny_dataset, "--baseline", "popularity", "--out", out)
+
+    assert done.code == 1
+    assert done.errors == f"error: report {out} cannot be written: {why}\n"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "folder"]
