@@ -58,6 +58,9 @@ def json_frames(
         if frame is None:
             frame = _parsed_by_line(block, schema, reading)
         reading.records += len(frame)
+        for name, field in columns.items():
+            if name in lists:
+                frame = _with_lists(frame, field, reading)
         yield frame.select(LINE, *(pl.col(field).alias(name) for name, field in columns.items()))
 
 
@@ -74,6 +77,13 @@ def _parsed(block: Block, schema: Mapping[str, pl.DataType]) -> pl.DataFrame | N
     except pl.exceptions.PolarsError:
         return None
     return frame if len(frame) == lines else None
+
+
+def _with_lists(frame: pl.DataFrame, field: str, reading: Reading) -> pl.DataFrame:
+    """Drop the lines in which a field that should be a list is null or missing."""
+    there = frame[field].is_not_null()
+    reading.refuse_rows(frame, there, lambda _: f"{field} is not a list")
+    return frame.filter(there)
 
 
 def _parsed_by_line(

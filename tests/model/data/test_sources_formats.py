@@ -289,3 +289,16 @@ def test_text_that_is_not_utf8_costs_only_its_own_ids(read: Read) -> None:
 def test_every_reader_refuses_an_empty_file(read: Read, name: str) -> None:
     with pytest.raises(BadDataError, match=r"log\.txt is empty$"):
         read(READERS[name], "")  # type: ignore[index]  # the keys themselves
+
+
+def test_null_and_missing_lists_are_counted_as_no_lists(read: Read) -> None:
+    good = '{"user": "a", "actions": ["click"], "items": ["x"], "times": [1]}'
+    lines = [good] * 300
+    lines[1] = '{"user": "a", "actions": null, "items": null, "times": null}'
+    lines[2] = '{"user": "a"}'
+
+    rows, reading = read(read_collected, "\n".join(lines))
+
+    assert rows == [("a", "x", 1.0, True)] * 298
+    assert (reading.records, reading.unusable) == (300, 2)
+    assert reading.reasons == "line 2: actions is not a list; line 3: actions is not a list"
