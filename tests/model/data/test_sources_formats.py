@@ -302,3 +302,24 @@ def test_null_and_missing_lists_are_counted_as_no_lists(read: Read) -> None:
     assert rows == [("a", "x", 1.0, True)] * 298
     assert (reading.records, reading.unusable) == (300, 2)
     assert reading.reasons == "line 2: actions is not a list; line 3: actions is not a list"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("5.0", "5"),
+        ("1e20", "1" + 20 * "0"),
+        ("-1.5e-5", "-0.000015"),
+        ("true", "true"),
+        ('["u", 2.0, null]', '["u", 2, null]'),
+        ('{"é": "ü"}', '{"é": "ü"}'),
+    ],
+)
+def test_a_json_id_reads_the_same_beside_a_blank_line(read: Read, value: str, text: str) -> None:
+    line = f'{{"user": {value}, "actions": ["click"], "items": [{value}], "times": [1]}}\n'
+
+    fast, _ = read(read_collected, line)
+    slow, _ = read(read_collected, line + "\n" + line)
+
+    assert fast == [(text, text, 1.0, True)]
+    assert slow == fast * 2
