@@ -10,6 +10,7 @@ import numpy as np
 from model.data.batches import Places
 from model.data.training_data import TrainingData
 from model.data.vocabulary import Rows
+from model.errors import TrainingError
 from model.evaluation.protocol import Scorer, Users
 from model.metrics import ndcg, rank_of_target
 
@@ -27,7 +28,11 @@ class Validation:
         self._users = asked[by_length]  # users of like length share a batch: less padding
 
     def ndcg_at_10(self, scorer: Scorer) -> float:
-        """Rank all items for each question; return the mean NDCG@10 between 0 and 1, 0 for none."""
+        """Rank all items for each question; return the mean NDCG@10 between 0 and 1, 0 for none.
+
+        Raises:
+            TrainingError: If a score is NaN: what was learned has diverged.
+        """
         ranks = [self._ranks(scorer, users) for users in self._batches()]
         return ndcg(np.concatenate(ranks), 10) if ranks else 0.0
 
@@ -43,7 +48,12 @@ class Validation:
         lengths = [len(history[own.name]) for history in histories]
         seen = np.concatenate([history[own.name] for history in histories])
         scores[np.repeat(np.arange(len(users)), lengths), seen] = -np.inf
-        return rank_of_target(scores, own.validation[users])
+        try:
+            return rank_of_target(scores, own.validation[users])
+        except ValueError as error:
+            raise TrainingError(
+                f"domain {own.name!r}: {error} on validation rows; lower the learning rate"
+            ) from None
 
     def _history(self, user: int) -> dict[str, Rows]:
         history = {self._domain.name: self._domain.training[user]}
