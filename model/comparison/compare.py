@@ -70,7 +70,7 @@ def rebuild(
     """Write the report of all runs that are finished in some folders; nothing is trained.
 
     Raises:
-        NotFoundError: If there is none.
+        NotFoundError: If there is none, or none of the system to compare with.
         BadArtifactError: If a result is damaged, or two cannot stand in one table.
     """
     finished = [run for folder in folders for run in _found(folder)]
@@ -85,6 +85,7 @@ def rebuild(
             run.result.facts.seed,
         )
     )
+    _check_against(settings, list(dict.fromkeys(run.result.facts.system for run in finished)))
     out.mkdir(parents=True, exist_ok=True)
     return Comparison(_written(finished, out, settings), [])
 
@@ -93,6 +94,10 @@ def _check_names(
     settings: CompareSettings, names: Sequence[str], registry: Mapping[str, Entry]
 ) -> None:
     find([*settings.settings, *settings.spaces], registry)
+    _check_against(settings, names)
+
+
+def _check_against(settings: CompareSettings, names: Sequence[str]) -> None:
     if settings.against is not None and settings.against not in names:
         known = ", ".join(names)
         raise NotFoundError(f"system {settings.against!r} is not compared; there are {known}")

@@ -375,3 +375,14 @@ def test_runs_of_one_system_with_two_settings_do_not_stand_in_one_table(
     message = r"noise-0\.json and .*noise-1\.json differ in their settings; remove one of them$"
     with pytest.raises(BadArtifactError, match=message):
         rebuild([comparing.out], comparing.out, CompareSettings(), registry=comparing.registry)
+
+
+def test_a_report_alone_against_a_system_it_has_not_is_refused(data: Path, tmp_path: Path) -> None:
+    comparing = Comparing(data, tmp_path / "out")
+    comparing("noise", "shares")
+    settings = CompareSettings(against="typo", resamples=100)
+
+    with pytest.raises(NotFoundError) as caught:
+        rebuild([comparing.out], comparing.out, settings, registry=comparing.registry)
+
+    assert str(caught.value) == "system 'typo' is not compared; there are noise, shares"
