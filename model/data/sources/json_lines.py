@@ -1,6 +1,7 @@
 """Lines of JSON objects as frames: fast where a block is sound, line by line where it is not."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from math import isfinite
@@ -12,6 +13,7 @@ from model.data.sources.text import Block, blocks, first_line
 from model.errors import BadDataError
 
 _LOOKED_AT = 100
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON can escape one half of a pair alone
 
 
 def is_json_lines(line: str) -> bool:
@@ -126,8 +128,10 @@ def _object(line: bytes) -> tuple[dict[str, object], str]:
 
 def _text(value: object) -> str | None:
     """Spell a JSON value as the fast way does: an id must read the same whichever way it came."""
-    if value is None or isinstance(value, str):
-        return value
+    if isinstance(value, str):
+        return _HALF_CHARACTER.sub("\ufffd", value)
+    if value is None:
+        return None
     if isinstance(value, float):  # 5.0 is 5, and no number has an exponent
         return format(Decimal(repr(value)).normalize(), "f") if isfinite(value) else str(value)
     if isinstance(value, list):

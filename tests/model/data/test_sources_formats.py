@@ -323,3 +323,11 @@ def test_a_json_id_reads_the_same_beside_a_blank_line(read: Read, value: str, te
 
     assert fast == [(text, text, 1.0, True)]
     assert slow == fast * 2
+
+
+def test_half_a_character_beside_a_blank_line_makes_an_id_that_is_garbled(read: Read) -> None:
+    line = '{"user": "u\\ud800", "actions": ["click"], "items": ["x"], "times": [1]}\n'
+
+    rows, _ = read(read_collected, line + "\n")
+
+    assert rows == [("u\ufffd", "x", 1.0, True)]
