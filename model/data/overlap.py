@@ -32,7 +32,7 @@ def with_overlap(data: Path, out: Path, *, share: float, seed: int = 0) -> str:
 
     Raises:
         BadSettingError: If `share` is out of range.
-        BadDataError: If the dataset has no shared users.
+        BadDataError: If the dataset has no shared users, or nobody is left in a domain.
         RecGuruError: If there is something at `out`.
     """
     if not 0 <= share <= 1:
@@ -44,6 +44,12 @@ def with_overlap(data: Path, out: Path, *, share: float, seed: int = 0) -> str:
     # `resampled` takes the rate that the paper's table 4 states, of the first domain's users
     rate = round(share * len(dataset.shared)) / len(dataset.domains[0].users)
     after = resampled(*before, rate, seed=seed)
+    for domain, histories in zip(dataset.domains, after, strict=True):
+        if not len(histories.user_ids):
+            raise BadDataError(
+                f"domain {domain.name}: all its users are shared, and at share {share:g} with seed"
+                f" {seed} none of them stays in it; choose a higher share"
+            )
     shared = shared_places(after[0].user_ids, after[1].user_ids)
     first, second = (
         _domain(domain, histories) for domain, histories in zip(dataset.domains, after, strict=True)

@@ -150,3 +150,17 @@ def test_the_command_prints_the_new_statistics(folder: Path, tmp_path: Path) -> 
     assert step["removed"]["users"] + report["domains"]["films"]["users"] == 200
     table = CliRunner().invoke(data_app, ["describe", "--data", str(tmp_path / "out")])
     assert table.exit_code == 0, table.output
+
+
+def test_a_domain_that_nobody_stays_in_is_refused(tmp_path: Path) -> None:
+    whole = dataset_of({"u2": [1, 2, 3]}, {"u2": [1, 2, 3], "w": [1]}, items=(3, 3))
+    folder = write_folder(whole, tmp_path / "whole")
+
+    with pytest.raises(BadDataError) as caught:
+        with_overlap(folder, tmp_path / "out", share=0)
+
+    assert str(caught.value) == (
+        "domain books: all its users are shared, and at share 0 with seed 0 none of them stays in"
+        " it; choose a higher share"
+    )
+    assert not (tmp_path / "out").exists()
