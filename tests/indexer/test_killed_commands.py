@@ -10,13 +10,22 @@ from tests.indexer.command_making import Material, answers, leftovers, write_mat
 from tests.indexer.killed_commands import Commands, commands
 
 FEW, MANY = 6, 50
+MORE = 4
+"""Times as many kills at most, where a command that is quicker than at first is killed too late."""
 BEFORE = 5
 """One kill in so many may come before any work is done."""
 KILLS = pytest.mark.parametrize("kills", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 
 
 def killed(running: Commands, root: Path, arguments: list[str], kills: int) -> None:
-    """Kill a command at random moments; see the old release or the new one each time."""
+    """Kill a command at random moments; see the old release or the new one each time.
+
+    Args:
+        running: What runs it.
+        root: Its release root, with one release in it.
+        arguments: Those of the command.
+        kills: How many times at least; more often until a third of so many came while it worked.
+    """
     first = latest(root)
     before = answers(first)
     lasts_s = running.run(arguments, root)
@@ -25,7 +34,9 @@ def killed(running: Commands, root: Path, arguments: list[str], kills: int) -> N
     activate(root, first.name)
     generator = np.random.default_rng(kills)
     half_done = 0
-    for number, after_s in enumerate(generator.uniform(0, 1.2 * lasts_s, kills).tolist()):
+    for number, after_s in enumerate(generator.uniform(0, 1.2 * lasts_s, MORE * kills).tolist()):
+        if number >= kills and half_done > kills / 3:
+            break
         there = versions(root)
         ended = running.kill(arguments, after_s, None if number % BEFORE == 0 else root)
         served = latest(root)
