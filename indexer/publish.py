@@ -55,7 +55,7 @@ def latest(root: Path) -> Path:
         ) from None
     except OSError as error:
         raise BadArtifactError(f"{pointer} cannot be read: {error.strerror}") from None
-    if not _VERSION.fullmatch(name) or not (root / name).is_dir():
+    if not _VERSION.fullmatch(name) or not _is_folder(root / name):
         raise BadArtifactError(f"{pointer} names {name!r}, which is no release in {root}")
     return root / name
 
@@ -83,7 +83,7 @@ def canary(root: Path) -> Canary | None:
     except OSError as error:
         raise BadArtifactError(f"{pointer} cannot be read: {error.strerror}") from None
     version, _, share = content.removesuffix("\n").partition(" ")
-    if not _VERSION.fullmatch(version) or not (root / version).is_dir():
+    if not _VERSION.fullmatch(version) or not _is_folder(root / version):
         raise BadArtifactError(f"{pointer} names {version!r}, which is no release in {root}")
     if not _SHARE.fullmatch(share) or float(share) > 1:
         raise BadArtifactError(f"{pointer}: the share {share!r} is no number from 0 to 1")
@@ -327,3 +327,11 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _is_folder(path: Path) -> bool:
+    """Say whether a folder is there; not where the file system cannot tell, as a lost mount's."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

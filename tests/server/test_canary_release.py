@@ -208,3 +208,23 @@ async def test_a_broken_canary_keeps_no_server_from_starting(root: Path) -> None
     (root / "CANARY").write_text("nonsense\n", encoding="utf-8")
     async with serving(root) as running:
         assert await releases_for(running, KEYS[:4]) == [versions(root)[0]] * 4
+
+
+async def test_a_canary_that_cannot_be_looked_at_ends_neither_the_watch_nor_the_server(
+    root: Path,
+) -> None:
+    _, new = versions(root)
+    gone = f"{new[:-12]}{'0' * 12}"
+    (root / gone).symlink_to("x" * 300)  # no name of a file: it can be neither found nor missed
+    (root / "CANARY").write_text(f"{gone} 0.5\n", encoding="utf-8")
+    async with serving(root, poll_s=POLL_S) as running:
+        assert refusals(running.server) == 1
+        try_out(root, Canary(new, 1.0))
+        await until(running.server, new)
+        (root / "CANARY").write_text(f"{gone} 0.5\n", encoding="utf-8")
+        await until(running.server, None)
+        end_canary(root)
+        activate(root, new)
+        async with asyncio.timeout(WAIT_S):
+            while await releases_for(running, [None]) != [new]:  # noqa: ASYNC110  # the server is to be asked
+                await asyncio.sleep(POLL_S)
