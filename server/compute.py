@@ -129,25 +129,33 @@ class Compute:
 
     def _recommend_gathered(
         self, asked: Sequence[tuple[Lane, RecommendQuestion]]
-    ) -> list[Recommendation | RecGuruError]:
+    ) -> list[Recommendation | Exception]:
         return self._by_lane(asked, lambda engine, questions: engine.recommend(questions))
 
     def _search_gathered(
         self, asked: Sequence[tuple[Lane, SearchQuestion]]
-    ) -> list[SearchResult | RecGuruError]:
+    ) -> list[SearchResult | Exception]:
         return self._by_lane(asked, lambda engine, questions: engine.search(questions))
 
     def _by_lane(
         self,
         asked: Sequence[tuple[Lane, Q]],
         ask: Callable[[Engine, Sequence[Q]], Sequence[A | RecGuruError]],
-    ) -> list[A | RecGuruError]:
-        """Ask the engine of each lane its questions; answers in the order of these."""
-        outcomes: dict[int, A | RecGuruError] = {}
+    ) -> list[A | Exception]:
+        """Ask the engine of each lane its questions; answers in the order of these.
+
+        What fails as a whole in one lane fails there alone: nobody pays for what others try out.
+        """
+        outcomes: dict[int, A | Exception] = {}
         for lane in Lane:
             places = [place for place, (chosen, _) in enumerate(asked) if chosen is lane]
-            if places:
+            if not places:
+                continue
+            try:
                 answers = ask(self._current.chosen(lane), [asked[place][1] for place in places])
+            except Exception as error:  # noqa: BLE001  # whatever it is belongs to these callers
+                outcomes.update(dict.fromkeys(places, error))
+            else:
                 outcomes.update(zip(places, answers, strict=True))
         return [outcomes[place] for place in range(len(asked))]
 

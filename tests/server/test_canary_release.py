@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import torch
 from recguru.v1 import recommender_pb2 as pb
 
 from indexer.publish import Canary, activate, end_canary, latest, try_out, versions
@@ -228,3 +229,23 @@ async def test_a_canary_that_cannot_be_looked_at_ends_neither_the_watch_nor_the_
         async with asyncio.timeout(WAIT_S):
             while await releases_for(running, [None]) != [new]:  # noqa: ASYNC110  # the server is to be asked
                 await asyncio.sleep(POLL_S)
+
+
+async def test_a_canary_that_fails_fails_no_call_of_the_stable_release_in_its_pass(
+    root: Path,
+) -> None:
+    old, new = versions(root)
+    try_out(root, Canary(new, 1.0))
+    async with serving(root) as running:
+        tried = running.server.current.canary
+        assert tried is not None
+        with torch.no_grad():
+            for weight in tried._inference._networks.parameters():
+                weight.fill_(3e38)
+        with running.stalled():
+            asked = [asyncio.create_task(releases_for(running, [key])) for key in ("a", None)]
+            await running.queued(2)
+        by_new, by_old = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(by_new, grpc.aio.AioRpcError)
+    assert by_new.code() is grpc.StatusCode.INTERNAL
+    assert by_old == [old]
