@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -16,7 +16,7 @@ from server import wire
 from server.call import KEY, RELEASE, Lane
 from server.compute import Compute
 from server.config import RequestLimits
-from server.messages import Recommendation, RecommendQuestion, located
+from server.messages import Recommendation, RecommendQuestion, SearchResult, located
 from server.metrics import Metrics
 from server.releases import Current
 
@@ -24,6 +24,7 @@ NAME = pb.DESCRIPTOR.services_by_name["Recommender"].full_name
 
 M = TypeVar("M")
 Q = TypeVar("Q")
+A = TypeVar("A", Recommendation, SearchResult)
 
 _PARTS_AT_ONCE = 16
 """Parts of a batch converted before other calls have their turn on the event loop."""
@@ -47,8 +48,10 @@ class RecommenderService(pb_grpc.RecommenderServicer):
     ) -> pb.RecommendResponse:
         """Rank the items of one domain for one user."""
         question = wire.recommend_from_proto(request, self._limits)
-        lane = self._lane()
-        answer = await self._compute.recommend(question, lane, until_s=_until_s(context))
+        until_s = _until_s(context)
+        answer, lane = await self._answered(
+            lambda lane: self._compute.recommend(question, lane, until_s=until_s)
+        )
         self._count(question, answer, lane)
         return wire.recommendation_to_proto(answer)
 
@@ -84,8 +87,10 @@ class RecommenderService(pb_grpc.RecommenderServicer):
     ) -> pb.SearchItemsResponse:
         """Find the items nearest to a vector."""
         question = wire.search_from_proto(request, self._limits)
-        lane = self._lane()
-        answer = await self._compute.search(question, lane, until_s=_until_s(context))
+        until_s = _until_s(context)
+        answer, _ = await self._answered(
+            lambda lane: self._compute.search(question, lane, until_s=until_s)
+        )
         return wire.search_result_to_proto(answer)
 
     async def GetRelease(  # noqa: N802  # the contract's name
@@ -96,11 +101,22 @@ class RecommenderService(pb_grpc.RecommenderServicer):
         """Say what is loaded."""
         return wire.release_to_proto(self._current.chosen(self._lane()).info)
 
+    async def _answered(self, ask: Callable[[Lane], Awaitable[A]]) -> tuple[A, Lane]:
+        """Ask in the lane of the current call -> the answer, and the lane.
+
+        Whoever named a release waits for no other: where the lane has got another one meanwhile, it
+        is asked for again, in the lane where it is now or in vain.
+        """
+        named = calls.text_of(_call().metadata, RELEASE)
+        while True:
+            lane = self._lane()
+            answer = await ask(lane)
+            if named is None or answer.version.release == named:
+                return answer, lane
+
     def _lane(self) -> Lane:
         """Choose which of two releases side by side answers the current call, and say so of it."""
-        call = calls.current()
-        if call is None:
-            raise RuntimeError("a call outside the guard")
+        call = _call()
         version = calls.text_of(call.metadata, RELEASE)
         if version is None:
             call.lane = self._current.lane_for(calls.text_of(call.metadata, KEY))
@@ -126,6 +142,13 @@ class RecommenderService(pb_grpc.RecommenderServicer):
             if place % _PARTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return converted
+
+
+def _call() -> calls.Call:
+    call = calls.current()
+    if call is None:
+        raise RuntimeError("a call outside the guard")
+    return call
 
 
 def _until_s(context: Context) -> float:

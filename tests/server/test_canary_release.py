@@ -249,3 +249,24 @@ async def test_a_canary_that_fails_fails_no_call_of_the_stable_release_in_its_pa
     assert isinstance(by_new, grpc.aio.AioRpcError)
     assert by_new.code() is grpc.StatusCode.INTERNAL
     assert by_old == [old]
+
+
+async def test_who_names_a_release_is_answered_by_no_other_though_it_is_replaced(
+    root: Path,
+) -> None:
+    old, new = versions(root)
+    try_out(root, Canary(new, 0.0))
+    async with serving(root, poll_s=3600) as running:
+        with running.stalled():
+            names = (old, new)
+            asked = [
+                asyncio.create_task(releases_for(running, [None], version=name)) for name in names
+            ]
+            await running.queued(2)
+            activate(root, new)
+            await running.server._watcher.look()
+        by_old, by_new = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(by_old, grpc.aio.AioRpcError)
+    assert by_old.code() is grpc.StatusCode.NOT_FOUND
+    assert by_old.details() == f"release '{old}' is not loaded; {new} is"
+    assert by_new == [new]
