@@ -62,12 +62,15 @@ class RecommenderService(pb_grpc.RecommenderServicer):
         questions = await self._converted(request.requests, "requests", wire.recommend_from_proto)
         lane = self._lane()
         outcomes = await self._compute.recommend_all(questions, lane, until_s=_until_s(context))
-        responses = []
-        for place, outcome in enumerate(outcomes, start=1):
+        answers = []
+        for place, outcome in enumerate(outcomes):
             if isinstance(outcome, RecGuruError):
-                raise located(outcome, f"requests[{place - 1}]")
-            self._count(questions[place - 1], outcome, lane)
-            responses.append(wire.recommendation_to_proto(outcome))
+                raise located(outcome, f"requests[{place}]")
+            answers.append(outcome)
+        responses = []
+        for place, answer in enumerate(answers, start=1):
+            self._count(questions[place - 1], answer, lane)
+            responses.append(wire.recommendation_to_proto(answer))
             if place % _PARTS_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return pb.BatchRecommendResponse(responses=responses)

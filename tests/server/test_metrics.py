@@ -87,6 +87,17 @@ async def test_answers_passes_and_unknown_items_are_counted(releases: Path) -> N
     assert found["recguru_queue_waiting", ("recommend",)] == 0
 
 
+async def test_a_batch_that_fails_counts_no_answers(releases: Path) -> None:
+    bad = recommend("books", {"nowhere": ["x"]})
+    async with serving(releases) as running:
+        with pytest.raises(grpc.aio.AioRpcError, match=r"requests\[2\]"):
+            await running.stub.BatchRecommend(
+                pb.BatchRecommendRequest(requests=[KNOWN, KNOWN, bad]), timeout=WAIT_S
+            )
+        found = figures_of(running.server)
+    assert not [name for name, _ in found if name == "recguru_answers_total"]
+
+
 async def test_the_release_that_answers_is_named_and_reloads_are_counted(
     releases: Path, tmp_path: Path
 ) -> None:
