@@ -302,3 +302,23 @@ async def checked(health: Path, *arguments: object) -> tuple[int | None, str]:
     )
     _, said = await asyncio.wait_for(process.communicate(), WAIT_S)
     return process.returncode, said.decode()
+
+
+def test_every_setting_is_in_the_table_of_settings() -> None:
+    text = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
+    table = text[text.index("| setting | default |") :]
+    named = {name for row in table.splitlines() for name in re.findall("`([a-z_.]+)`", row[:80])}
+    fields = set(ServeSettings.model_fields)
+    for name in ("tls", "tokens", "requests", "queue"):
+        fields.remove(name)
+        part = type(getattr(ServeSettings(), name))
+        fields |= {f"{name}.{field}" for field in part.model_fields}
+    assert fields - named == set()
+
+
+def test_every_table_of_the_operators_pages_has_its_head() -> None:
+    for page in ("docs/serving.md", "docs/operations.md"):
+        lines = ["", *(ROOT / page).read_text(encoding="utf-8").splitlines(), ""]
+        for before, row, after in zip(lines, lines[1:], lines[2:], strict=False):
+            if row.startswith("|") and not before.startswith("|"):
+                assert re.fullmatch(r"\|(-+\|)+", after), f"{page}: {row}"
