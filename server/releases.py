@@ -212,11 +212,18 @@ class ReleaseWatcher:
             self._metrics.release_refused(lane.value)
             log.warning("%s refused, still serving release=%s reason: %s", what, serving, error)
             if isinstance(error, UnavailableIndexError):
-                self._seen = self._canary_seen = None
+                self._try_again(lane)
         except Exception:
             self._metrics.release_refused(lane.value)
             log.exception("%s refused, still serving release=%s", what, serving)
         return None
+
+    def _try_again(self, lane: Lane) -> None:
+        """Let the next look take what a lane's pointer names for new."""
+        if lane is Lane.STABLE:
+            self._seen = None
+        else:
+            self._canary_seen = None
 
     def _load(self) -> Engine:
         state = self._seen = _state(self._root)

@@ -12,6 +12,8 @@ import torch
 from recguru.v1 import recommender_pb2 as pb
 
 from indexer.publish import Canary, activate, end_canary, latest, try_out, versions
+from model.errors import UnavailableIndexError
+from server.engine import Engine
 from server.run import Server
 from tests.server.running import WAIT_S, Serving, recommend, search, serving
 from tests.server.test_metrics import figures_of
@@ -270,3 +272,23 @@ async def test_who_names_a_release_is_answered_by_no_other_though_it_is_replaced
     assert by_old.code() is grpc.StatusCode.NOT_FOUND
     assert by_old.details() == f"release '{old}' is not loaded; {new} is"
     assert by_new == [new]
+
+
+async def test_a_refused_release_is_not_tried_again_for_a_canary_whose_index_is_silent(
+    root: Path,
+) -> None:
+    _, new = versions(root)
+    async with serving(root, poll_s=3600) as running:
+        watcher = running.server._watcher
+
+        def silent(folder: Path) -> Engine:
+            raise UnavailableIndexError(f"{folder.name} is kept where nobody answers")
+
+        watcher._load_engine = silent
+        try_out(root, Canary(new, 0.5))
+        (root / "LATEST").write_text("nowhere\n", encoding="utf-8")
+        for _ in range(3):
+            await watcher.look()
+        found = figures_of(running.server)
+    assert found["recguru_reloads_total", ("canary", "refused")] == 3
+    assert found["recguru_reloads_total", ("stable", "refused")] == 1
