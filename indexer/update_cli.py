@@ -70,9 +70,9 @@ def update(  # noqa: PLR0913  # one parameter an option
 
     flags = {"device": device}
     settings = load_settings(IndexSettings, table="index", config=config, flags=flags)
-    active = latest(releases)
     milvus = milvus_settings(config, uri)
-    folder = active if version is None else folder_of(releases, version)
+    folder = latest(releases) if version is None else folder_of(releases, version)
+    active = folder if version is None or not activate else latest(releases)
     release = Release.read(folder, milvus=milvus)
     with progress("updating", steps(release)) as advance:
         updated = run_update(

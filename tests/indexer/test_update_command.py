@@ -99,6 +99,26 @@ def test_people_and_programs_are_told_what_an_update_did(
     }
 
 
+@pytest.mark.parametrize("pointer", [None, "nothing\n"])
+def test_a_version_that_is_named_is_updated_where_latest_names_none(
+    root: Path, tmp_path: Path, recguru: Command, pointer: str | None
+) -> None:
+    (first,) = versions(root)
+    (root / "LATEST").unlink()
+    if pointer is not None:
+        (root / "LATEST").write_text(pointer, encoding="utf-8")
+    gone = listed(tmp_path / "gone", ["films-00001"])
+
+    left = recguru(
+        *("indexer", "update", "--releases", root, "--version", first, "--no-activate"),
+        *("--device", "cpu", "--remove", f"films={gone}"),
+    )
+
+    assert left.code == 0
+    assert "films-00001" in Release.read(root / first).indexes["films"].vocabulary
+    assert "films-00001" not in Release.read(root / versions(root)[1]).indexes["films"].vocabulary
+
+
 @pytest.mark.parametrize("networks", [False, True])
 def test_a_vector_whose_scores_leave_the_range_of_float32_is_added_and_found(
     root: Path, tiny_bundle: Path, tmp_path: Path, recguru: Command, *, networks: bool
