@@ -174,9 +174,10 @@ async def _waiting(
 
 @contextmanager
 def _few_collections() -> Iterator[None]:
-    """Keep what there is out of full collections, each of which would hold up sender and answers.
+    """Keep what there is out of full collections.
 
-    Of a process that has torch one takes 0.14 s, which would count as the server's.
+    In a process that has imported torch one holds up sender and answers for so long that it would
+    be the server's 99th centile.
     """
     gc.freeze()
     try:

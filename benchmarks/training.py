@@ -69,6 +69,8 @@ def main() -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     options = parser.parse_args()
     if options.grow:
+        if options.data and options.grow != "processes":
+            parser.error(f"--data has nothing that grows; --grow {options.grow} makes its own")
         grow(options)
         return
     torch.set_num_threads(options.threads)

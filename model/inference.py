@@ -37,9 +37,9 @@ Known = NDArray[np.bool_]
 """Of each user and domain, the target first, whether something is so, (B, M) or (M,)."""
 
 _NOTHING: Rows = np.empty(0, np.int32)
-_PASS_STEPS = (
-    64  # the half millisecond a forward pass takes by itself, at some 10 microseconds a step
-)
+_PASS_STEPS = 64
+"""What a forward pass costs by itself on a CPU, in steps computed: more would pad long passes for
+nothing, less part short ones. `benchmarks.serving_variants` compares with both extremes."""
 
 
 class Basis(enum.Enum):

@@ -170,8 +170,8 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     server = Server(settings, shared_port=shared_port)
-    # What imports have made is here to stay: 200,000 objects, for which each full collection would
-    # stop all calls for a tenth of a second.
+    # What imports have made is here to stay: most objects there are, and every full collection that
+    # looks through them stops all calls meanwhile.
     gc.freeze()
     with exposed(server.metrics.registry, settings.host, settings.metrics_port):
         await _until(told, server, ready)

@@ -60,7 +60,7 @@ class RecommenderService(pb_grpc.RecommenderServicer):
     ) -> pb.BatchRecommendResponse:
         """Rank the items for several users."""
         questions = await self._converted(request.requests, "requests", wire.recommend_from_proto)
-        lane = self._lane()
+        lane = self._lane(_named_release())
         outcomes = await self._compute.recommend_all(questions, lane, until_s=_until_s(context))
         answers = []
         for place, outcome in enumerate(outcomes):
@@ -81,7 +81,7 @@ class RecommenderService(pb_grpc.RecommenderServicer):
         """Give the vectors of users."""
         users = await self._converted(request.users, "users", wire.user_from_proto)
         question = wire.encode_from_proto(request, users)
-        lane = self._lane()
+        lane = self._lane(_named_release())
         parts = await self._compute.encode(question, lane, until_s=_until_s(context))
         return wire.encodings_to_proto(parts)
 
@@ -102,7 +102,7 @@ class RecommenderService(pb_grpc.RecommenderServicer):
         context: Context,
     ) -> pb.GetReleaseResponse:
         """Say what is loaded."""
-        return wire.release_to_proto(self._current.chosen(self._lane()).info)
+        return wire.release_to_proto(self._current.chosen(self._lane(_named_release())).info)
 
     async def _answered(self, ask: Callable[[Lane], Awaitable[A]]) -> tuple[A, Lane]:
         """Ask in the lane of the current call -> the answer, and the lane.
@@ -110,21 +110,20 @@ class RecommenderService(pb_grpc.RecommenderServicer):
         Whoever named a release waits for no other: where the lane has got another one meanwhile, it
         is asked for again, in the lane where it is now or in vain.
         """
-        named = calls.text_of(_call().metadata, RELEASE)
+        named = _named_release()
         while True:
-            lane = self._lane()
+            lane = self._lane(named)
             answer = await ask(lane)
             if named is None or answer.version.release == named:
                 return answer, lane
 
-    def _lane(self) -> Lane:
+    def _lane(self, named: str | None) -> Lane:
         """Choose which of two releases side by side answers the current call, and say so of it."""
         call = _call()
-        version = calls.text_of(call.metadata, RELEASE)
-        if version is None:
+        if named is None:
             call.lane = self._current.lane_for(calls.text_of(call.metadata, KEY))
         else:
-            call.lane = self._current.lane_of(version)
+            call.lane = self._current.lane_of(named)
         return call.lane
 
     def _count(self, question: RecommendQuestion, answer: Recommendation, lane: Lane) -> None:
@@ -152,6 +151,11 @@ def _call() -> calls.Call:
     if call is None:
         raise RuntimeError("a call outside the guard")
     return call
+
+
+def _named_release() -> str | None:
+    """Return the release that the current call asks for by name, if it does."""
+    return calls.text_of(_call().metadata, RELEASE)
 
 
 def _until_s(context: Context) -> float:
