@@ -86,11 +86,18 @@ class Context:
         apart = self.team.rank if self.team.size > 1 else None
         return Draws(self.settings.seed, phase, self.device, apart=apart)
 
-    def share(self, domain: TrainingDomain, users: Places) -> Share:
-        """Return what this process does of a batch of users of a domain, (B,)."""
+    def share(self, domain: TrainingDomain, users: Places, *, longest: int | None = None) -> Share:
+        """Return what this process does of a batch of users of a domain, (B,).
+
+        Args:
+            domain: The domain.
+            users: The batch.
+            longest: Most rows of a user that count; none means `max_history`.
+        """
         start, end = self.team.part(len(users))
         places = slice(start, end) if end > start else slice(0, 1)
-        lengths = np.minimum(domain.training.lengths[users], self.settings.network.max_history)
+        most = self.settings.network.max_history if longest is None else longest
+        lengths = np.minimum(domain.training.lengths[users], most)
         return Share(
             users[places],
             places,
@@ -104,11 +111,24 @@ class Context:
         return shared[generator.choice(len(shared), min(count, len(shared)), replace=False)]
 
     def rows(
-        self, domain: TrainingDomain, users: Places, *, counts: Places | None = None
+        self,
+        domain: TrainingDomain,
+        users: Places,
+        *,
+        counts: Places | None = None,
+        longest: int | None = None,
     ) -> Tensor:
-        """Return training rows of users as a padded batch on the device -> (B, T), int64."""
-        longest = self.settings.network.max_history
-        padded = pad_slices(domain.training, users, longest=longest, counts=counts)
+        """Return training rows of users as a padded batch on the device -> (B, T), int64.
+
+        Args:
+            domain: The domain.
+            users: Whose rows, (B,).
+            counts: How many of each user's rows come before the end that is meant, (B,); none
+                means all.
+            longest: Most rows to keep, counted from there; none means `max_history`.
+        """
+        most = self.settings.network.max_history if longest is None else longest
+        padded = pad_slices(domain.training, users, longest=most, counts=counts)
         return self.on_device(padded.astype(np.int64))
 
     def on_device(self, values: NDArray[np.int64] | NDArray[np.bool_]) -> Tensor:

@@ -17,7 +17,7 @@ from model.data.training_data import TrainingDomain
 from model.losses import bpr_loss, softmax_loss
 from model.training.context import Context
 from model.training.descent import Descent
-from model.training.memory import draw_views
+from model.training.memory import Views, draw_views
 from model.training.phases import Figures, plans_of
 from model.training.reconstruction import draw_negatives, start_step
 from model.training.selection import Selection
@@ -39,7 +39,8 @@ class FineTuning:
         self._draws = context.draws(phase)
         self._recommender = context.networks.serving.recommender(domain.name)
         place = context.data.domains.index(domain)
-        self._plan = plans_of(context, self._settings.batch_users, phase)[place]
+        recent = context.settings.network.recent
+        self._plan = plans_of(context, self._settings.batch_users, phase, longest=recent)[place]
         self.steps = self._settings.epochs * self._plan.steps_per_epoch
         self._descent = Descent(
             [self._recommender],
@@ -72,9 +73,17 @@ class FineTuning:
         context.networks.eval()
         self._recommender.train()
         users = self._plan.batch(step)
-        share = context.share(self._domain, users)
-        rows = context.rows(self._domain, share.users)
-        gurs, shown = self._memory(users, share.places, steps=rows.shape[1])
+        size = context.settings.network
+        share = context.share(self._domain, users, longest=size.recent)
+        views = draw_views(
+            self._domain,
+            users,
+            size=size,
+            hide_other=settings.hide_other,
+            generator=self._draws.numpy,
+        ).of(share.places)
+        rows = context.rows(self._domain, share.users, counts=views.ends, longest=size.recent)
+        gurs, shown = self._gurs(share.users, views), context.on_device(views.shown(rows.shape[1]))
         with context.mixed_precision():
             states = self._recommender(rows[:, :-1], gurs, shown)  # (B, T, D)
         real = rows != 0
@@ -92,26 +101,12 @@ class FineTuning:
         loss = softmax_loss if self._settings.loss == "softmax" else bpr_loss
         return loss(states, targets, items, negatives)
 
-    def _memory(self, users: Places, places: slice, *, steps: int) -> tuple[Tensor, Tensor]:
-        """Give the GURs of users, own and other, (B, 2, D), and who may read them, (B, T, 2).
-
-        Args:
-            users: The whole batch, for whom cuts are drawn.
-            places: Whose GURs are asked for.
-            steps: T.
-        """
-        views = draw_views(
-            self._domain,
-            users,
-            steps=steps,
-            hide_other=self._settings.hide_other,
-            generator=self._draws.numpy,
-        ).of(places)
-        context, users = self._context, users[places]
+    def _gurs(self, users: Places, views: Views) -> Tensor:
+        """Give the GURs of users, own and other, (B, 2, D)."""
         with torch.no_grad():
-            own = context.gurs(self._domain, users, counts=views.counts)
-        other = self._gurs_of_other()[context.on_device(self._shared_place[users])]
-        return torch.stack([own, other], dim=1), context.on_device(views.shown)
+            own = self._context.gurs(self._domain, users, counts=views.counts)
+        other = self._gurs_of_other()[self._context.on_device(self._shared_place[users])]
+        return torch.stack([own, other], dim=1)
 
     def _gurs_of_other(self) -> Tensor:
         """Encode the shared users' other histories, once: the GURU is fixed -> (S + 1, D)."""

@@ -40,7 +40,8 @@ class JointFineTuning:
         self._context = context
         self._settings = context.settings.fine_tuning
         self._draws = context.draws(phase)
-        self._plans = plans_of(context, self._settings.batch_users, phase)
+        recent = context.settings.network.recent
+        self._plans = plans_of(context, self._settings.batch_users, phase, longest=recent)
         epoch = max(plan.steps_per_epoch for plan in self._plans)
         self.steps = self._settings.epochs * epoch
         if self.steps:
@@ -138,22 +139,23 @@ class JointFineTuning:
 
         What is drawn is drawn for all users of the batch, so that every process draws the same.
         """
-        context = self._context
-        share = context.share(domain, users)
-        rows = context.rows(domain, share.users)
+        context, size = self._context, self._context.settings.network
+        share = context.share(domain, users, longest=size.recent)
         views = draw_views(
             domain,
             users,
-            steps=rows.shape[1],
+            size=size,
             hide_other=self._settings.hide_other,
             generator=self._draws.numpy,
         ).of(share.places)
+        rows = context.rows(domain, share.users, counts=views.ends, longest=size.recent)
         other = context.data.other_than(domain)
         beginnings = self._draw_beginnings(other, domain.other[users])[share.places]
         recommender = self._networks.recommender(domain.name)
         memory = self._memory(domain, share.users, views, beginnings)
+        shown = context.on_device(views.shown(rows.shape[1]))
         with context.mixed_precision():
-            states = recommender(rows[:, :-1], memory, context.on_device(views.shown))  # (B, T, D)
+            states = recommender(rows[:, :-1], memory, shown)  # (B, T, D)
         real = rows != 0
         items = context.catalogue(recommender.embedding)
         loss = softmax_loss(context.sharpened(states[real]), rows[real], items, negatives)
@@ -172,7 +174,7 @@ class JointFineTuning:
         own = other = nothing
         if network.memory in {"own", "both"}:
             own = context.gurs(domain, users, counts=views.counts)
-        known = np.flatnonzero(views.shown[:, :, 1].any(axis=1))
+        known = np.flatnonzero(views.other)
         if network.memory in {"other", "both"} and len(known):
             partners = context.gurs(
                 context.data.other_than(domain), views.partners[known], counts=beginnings[known]

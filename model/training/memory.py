@@ -16,46 +16,63 @@ from numpy.typing import NDArray
 
 from model.data.batches import Places
 from model.data.training_data import TrainingDomain
+from model.networks.settings import NetworkSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """What the users of a batch may be known by."""
+    """What the users of a batch may be known by, and which of their rows are learned from."""
 
+    ends: Places
+    """Rows up to the last one that is predicted, (B,); those before are read, `recent` at most."""
     counts: Places
     """Rows before each user's cut, at least one where there is any, (B,)."""
     partners: Places
     """The user's place in the other domain, (B,); -1 for users that are not shared."""
-    shown: NDArray[np.bool_]
-    """Whether a step may read the own and the other GUR, (B, T, 2)."""
+    other: NDArray[np.bool_]
+    """Whether the other GUR may be read, (B,)."""
 
     def of(self, places: slice) -> Self:
         """Return the views of some users of the batch."""
-        return type(self)(self.counts[places], self.partners[places], self.shown[places])
+        return type(self)(
+            self.ends[places], self.counts[places], self.partners[places], self.other[places]
+        )
+
+    def shown(self, steps: int) -> NDArray[np.bool_]:
+        """Say whether a step may read the own and the other GUR -> (B, T, 2).
+
+        Args:
+            steps: T: the last step predicts the row before the end.
+        """
+        read = np.arange(steps) + (self.ends - steps)[:, None]  # (B, T): rows a step has read
+        other = np.broadcast_to(self.other[:, None], read.shape)
+        return np.stack([read >= self.counts[:, None], other], axis=2)
 
 
 def draw_views(
     domain: TrainingDomain,
     users: Places,
     *,
-    steps: int,
+    size: NetworkSettings,
     hide_other: float,
     generator: np.random.Generator,
 ) -> Views:
-    """Draw cuts, and whose other GUR is hidden.
+    """Draw ends, cuts, and whose other GUR is hidden.
+
+    A recommender that reads fewer rows than the encoder learns, of a longer history, from a stretch
+    drawn anew: what came before it is known by the GUR alone, as it will be when it serves.
 
     Args:
         domain: The domain that is learned.
         users: Whom, (B,).
-        steps: T: the last step predicts the last training row.
+        size: The networks' size.
         hide_other: Share of the shared users whose other GUR is hidden.
         generator: Where the draws come from.
     """
     lengths = domain.training.lengths[users]
-    cuts = generator.integers(1, np.maximum(lengths, 2))  # (B,): rows before the cut
+    unread = np.maximum(np.minimum(lengths, size.max_history) - size.recent, 0)
+    ends = lengths - generator.integers(0, unread, endpoint=True)
+    cuts = generator.integers(1, np.maximum(ends, 2))  # (B,): rows before the cut
     partners = domain.other[users]
     hidden = generator.random(len(users)) < hide_other
-    read = np.arange(steps) + (lengths - steps)[:, None]  # (B, T): rows a step has read
-    other = np.broadcast_to(((partners >= 0) & ~hidden)[:, None], read.shape)
-    shown = np.stack([read >= cuts[:, None], other], axis=2)
-    return Views(np.minimum(cuts, lengths), partners, shown)
+    return Views(ends, np.minimum(cuts, ends), partners, (partners >= 0) & ~hidden)

@@ -57,7 +57,8 @@ class PreTraining:
         self._context = context
         self._settings = context.settings.pre_training
         self._draws = context.draws(phase)
-        self._plans = plans_of(context, self._settings.batch_users, phase)
+        longest = context.settings.network.max_history
+        self._plans = plans_of(context, self._settings.batch_users, phase, longest=longest)
         epoch = max(plan.steps_per_epoch for plan in self._plans)
         self.steps = self._settings.epochs * epoch
         self._descent = Descent(
@@ -205,9 +206,15 @@ class Adversarial:
             yield domain, self._context.share(domain, users)
 
 
-def plans_of(context: Context, batch_users: int, phase: int) -> list[BatchPlan]:
-    """Plan the batches of each domain; an epoch of one domain does not wait for the other's."""
-    longest = context.settings.network.max_history
+def plans_of(context: Context, batch_users: int, phase: int, *, longest: int) -> list[BatchPlan]:
+    """Plan the batches of each domain; an epoch of one domain does not wait for the other's.
+
+    Args:
+        context: The training.
+        batch_users: Users of a batch.
+        phase: Its number, which the order follows from.
+        longest: Most rows of a user that a step works on: users of like many share a batch.
+    """
     return [
         BatchPlan(
             np.minimum(domain.training.lengths, longest),

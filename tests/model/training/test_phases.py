@@ -15,6 +15,7 @@ from model.inference import Inference
 from model.training.context import Context
 from model.training.draws import BatchPlan, Draws
 from model.training.fine_tuning import FineTuning
+from model.training.memory import draw_views
 from model.training.phases import Adversarial, Phase, PreTraining
 
 
@@ -116,17 +117,15 @@ def test_a_step_at_the_cut_is_trained_as_it_is_served(context: Context, place: i
     phase = FineTuning(context, 2 + place, domain)
     phase.begin()
     context.networks.eval()
-    settings = context.settings.fine_tuning.model_copy(update={"hide_other": 0.0})
-    phase = FineTuning(_with(context, fine_tuning=settings), 2 + place, domain)
     users = np.arange(30)
     phase._draws.start_step(4)
+    size = context.settings.network
+    views = draw_views(domain, users, size=size, hide_other=0.0, generator=phase._draws.numpy)
     rows = context.rows(domain, users)
-    gurs, shown = phase._memory(users, slice(None), steps=rows.shape[1])
+    shown = torch.from_numpy(views.shown(rows.shape[1]))
     with torch.no_grad():
-        states = phase._recommender(rows[:, :-1], gurs, shown).numpy()
-    phase._draws.start_step(4)
-    lengths = domain.training.lengths[users]
-    cuts = phase._draws.numpy.integers(1, np.maximum(lengths, 2))
+        states = phase._recommender(rows[:, :-1], phase._gurs(users, views), shown).numpy()
+    lengths, cuts = domain.training.lengths[users], views.counts
     histories = []
     for user, cut in zip(users, cuts, strict=True):
         history = {domain.name: domain.training[int(user)][:cut]}

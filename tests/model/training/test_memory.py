@@ -1,0 +1,78 @@
+"""What a recommender learns from is what it will see when it serves."""
+
+import numpy as np
+import torch
+
+from model.data.training_data import TrainingData
+from model.networks.settings import NetworkSettings
+from model.training.context import Context
+from model.training.fine_tuning import FineTuning
+from model.training.joint import JointFineTuning
+from model.training.memory import draw_views
+from tests.model.training.context_making import QUICK, chained_dataset, context_of
+
+RECENT = 3
+
+
+def short_sighted(**fine_tuning: object) -> Context:
+    """Draw networks whose recommender reads 3 items and whose encoder reads 8, of up to 9."""
+    size = QUICK.network.model_dump() | {"max_history": 8, "recent": RECENT, "memory": "both"}
+    settings = QUICK.model_dump() | {"network": size}
+    settings["fine_tuning"] |= fine_tuning
+    return context_of(chained_dataset(), type(QUICK).model_validate(settings))
+
+
+def read_in_steps(context: Context, phase: FineTuning | JointFineTuning) -> list[torch.Tensor]:
+    """Run ten steps -> what the recommender of the first domain was given to read."""
+    read: list[torch.Tensor] = []
+    recommender = context.networks.serving.recommender(context.data.domains[0].name)
+    recommender.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+    phase.begin()
+    for step in range(10):
+        phase.step(step)
+    return [rows for rows in read if rows.shape[1]]  # cold starts are read as nothing
+
+
+def test_a_domain_by_itself_learns_from_no_more_than_it_will_read() -> None:
+    context = short_sighted()
+    read = read_in_steps(context, FineTuning(context, 2, context.data.domains[0]))
+    assert read
+    assert {rows.shape[1] for rows in read} == {RECENT - 1}  # and one more is predicted
+
+
+def test_joint_fine_tuning_learns_from_no_more_than_it_will_read() -> None:
+    context = short_sighted(joint=True, cold_weight=0.3, shared_weight=0.5)
+    read = read_in_steps(context, JointFineTuning(context, 2))
+    assert read
+    assert {rows.shape[1] for rows in read} == {RECENT - 1}
+
+
+def test_each_row_the_encoder_may_read_is_predicted_and_no_earlier_one() -> None:
+    domain = TrainingData.of(chained_dataset()).domains[0]
+    lengths = domain.training.lengths
+    user = int(lengths.argmax())
+    size = NetworkSettings(width=4, max_history=6, recent=RECENT)
+    views = draw_views(
+        domain,
+        np.full(2000, user),
+        size=size,
+        hide_other=0.5,
+        generator=np.random.default_rng(3),
+    )
+    assert lengths[user] > size.max_history
+    firsts, lasts = views.ends - RECENT, views.ends - 1
+    assert firsts.min() == lengths[user] - size.max_history
+    assert lasts.max() == lengths[user] - 1
+    assert set(views.ends) == set(range(firsts.min() + RECENT, lengths[user] + 1))
+
+
+def test_no_step_reads_a_gur_that_was_made_of_what_it_predicts() -> None:
+    domain = TrainingData.of(chained_dataset()).domains[0]
+    users = np.arange(len(domain.training)).repeat(20)
+    size = NetworkSettings(width=4, max_history=8, recent=RECENT)
+    views = draw_views(domain, users, size=size, hide_other=0.5, generator=np.random.default_rng(3))
+    predicted = np.arange(RECENT) + (views.ends - RECENT)[:, None]  # place in the history
+    own = views.shown(RECENT)[:, :, 0]
+    assert own.any()
+    assert (predicted >= views.counts[:, None])[own].all()
+    assert own[:, -1].all()  # the last step comes after every cut
