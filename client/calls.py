@@ -5,7 +5,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 import grpc
@@ -25,6 +24,7 @@ from model.errors import (
     RemoteError,
     UnauthenticatedError,
 )
+from model.pem import check_authorities, check_own, read_pem
 
 A = TypeVar("A")
 Q = TypeVar("Q")
@@ -241,17 +241,15 @@ def _hint_s(error: grpc.RpcError) -> float | None:
 
 
 def _credentials(tls: TlsSettings) -> grpc.ChannelCredentials:
-    return grpc.ssl_channel_credentials(
-        root_certificates=_read(tls.ca),
-        private_key=_read(tls.key),
-        certificate_chain=_read(tls.certificate),
+    owner = "client.tls"
+    authorities, certificate, key = (
+        None if path is None else read_pem(path, owner=owner)
+        for path in (tls.ca, tls.certificate, tls.key)
     )
-
-
-def _read(path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadSettingError(f"TLS file {path}: {error.strerror}") from None
+    if tls.ca is not None:
+        check_authorities(tls.ca, owner=f"{owner}.ca")
+    if tls.certificate is not None and tls.key is not None:
+        check_own(tls.certificate, tls.key, owner=owner)
+    return grpc.ssl_channel_credentials(
+        root_certificates=authorities, private_key=key, certificate_chain=certificate
+    )

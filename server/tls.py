@@ -1,12 +1,12 @@
 """The certificates of the port: read, checked before they are used, and read again when renewed."""
 
 import logging
-import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.errors import BadSettingError
+from model.pem import check_authorities, check_own, read_pem
 from server import address
 from server.config import ServeSettings, TlsSettings
 
@@ -32,12 +32,15 @@ class Certificates:
         """
         if settings.certificate is None or settings.key is None:
             return None
+        own, trusted = "serve.tls", settings.client_ca
         found = cls(
-            certificate=_read(settings.certificate),
-            key=_read(settings.key),
-            client_ca=None if settings.client_ca is None else _read(settings.client_ca),
+            certificate=read_pem(settings.certificate, owner=own),
+            key=read_pem(settings.key, owner=own),
+            client_ca=None if trusted is None else read_pem(trusted, owner=own),
         )
-        _check(settings.certificate, settings.key, settings.client_ca)
+        check_own(settings.certificate, settings.key, owner=own)
+        if trusted is not None:
+            check_authorities(trusted, owner=f"{own}.client_ca")
         return found
 
 
@@ -90,41 +93,6 @@ def check_exposure(settings: ServeSettings) -> None:
     log.warning("NOT ENCRYPTED: %s is open to the network, as --insecure says", place)
     if settings.tokens.wanted:
         log.warning("NOT ENCRYPTED: the tokens of callers can be read on their way to %s", place)
-
-
-def _check(certificate: Path, key: Path, client_ca: Path | None) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, key, password=_no_password)
-    except (ssl.SSLError, ValueError) as error:
-        raise BadSettingError(
-            f"serve.tls: {certificate} and {key} are no certificate and its unencrypted key, both "
-            f"PEM ({_reason(error)})"
-        ) from None
-    if client_ca is None:
-        return
-    try:
-        context.load_verify_locations(client_ca)
-    except ssl.SSLError as error:
-        raise BadSettingError(
-            f"serve.tls.client_ca: {client_ca} holds no certificate in PEM ({_reason(error)})"
-        ) from None
-
-
-def _no_password() -> str:
-    raise ValueError("the key needs a password")
-
-
-def _reason(error: Exception) -> str:
-    reason: str | None = getattr(error, "reason", None)
-    return reason or str(error)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadSettingError(f"serve.tls: {path}: {error.strerror}") from None
 
 
 def _state(path: Path) -> object:

@@ -96,6 +96,7 @@ FOR_CLIENTS = (
     "model.files.",
     "model.findings.",
     "model.metrics.",
+    "model.pem.",
     "model.settings.",
 )
 IN_PROCESS = ("client/cli.py", "model.inference.")

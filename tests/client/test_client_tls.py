@@ -119,4 +119,27 @@ def test_a_tls_file_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadSettingError) as refused:
         connect("localhost:1", ca=missing)
 
-    assert str(refused.value) == f"TLS file {missing}: No such file or directory"
+    assert str(refused.value) == f"client.tls: {missing}: No such file or directory"
+
+
+def test_tls_files_that_are_not_what_they_are_named_as_are_named(
+    tmp_path: Path, authority: Authority
+) -> None:
+    certificate, key = authority.sign("a-client")
+    _, other_key = authority.sign("another-client")
+    text = tmp_path / "notes.txt"
+    text.write_text("no certificate\n")
+    for files, message in (
+        ({"ca": text}, f"client.tls.ca: {text} holds no certificate in PEM"),
+        (
+            {"ca": authority.ca, "certificate": text, "key": key},
+            f"client.tls: {text} and {key} are no certificate and its unencrypted key",
+        ),
+        (
+            {"ca": authority.ca, "certificate": certificate, "key": other_key},
+            f"client.tls: {certificate} and {other_key} are no certificate and its unencrypted key",
+        ),
+    ):
+        with pytest.raises(BadSettingError) as refused:
+            connect("localhost:1", **files)
+        assert str(refused.value).startswith(message)
