@@ -28,7 +28,9 @@ _Seeds = Annotated[
 ]
 _Trials = Annotated[
     int | None,
-    typer.Option(min=1, help="Settings each system is tried with on validation rows.  [1]"),
+    typer.Option(
+        min=1, max=10_000, help="Settings each system is tried with on validation rows.  [1]"
+    ),
 ]
 _Against = Annotated[
     str | None,

@@ -1,13 +1,15 @@
 """Which settings of a search space are tried: the defaults, then seeded draws, none twice."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 
 from model.comparison.settings import Values
+
+_MOST_LISTED = 1_000_000
 
 Space = Mapping[str, Sequence[Any]]
 """Values to try by dotted key; the search space is all their combinations."""
@@ -25,18 +27,25 @@ def draw_trials(space: Space, count: int, *, defaults: Values, system: str) -> l
         defaults: The default values by dotted key.
         system: Its name; two systems with one space are not tried in the same order.
     """
-    sizes = [len(values) for values in space.values()]
-    order = np.random.default_rng(crc32(system.encode())).permutation(math.prod(sizes))
     trials: list[dict[str, Any]] = [{}]
-    for cell in order:
+    for places in _drawn([len(values) for values in space.values()], system):
         if len(trials) == count:
             break
-        places = np.unravel_index(cell, sizes) if sizes else ()
         drawn = {
-            key: values[int(place)]
-            for (key, values), place in zip(space.items(), places, strict=True)
+            key: values[place] for (key, values), place in zip(space.items(), places, strict=True)
         }
         unlike = {key: value for key, value in drawn.items() if value != defaults.get(key)}
         if unlike and unlike not in trials:
             trials.append(unlike)
     return trials
+
+
+def _drawn(sizes: Sequence[int], system: str) -> Iterator[list[int]]:
+    """Draw a place in each list of values, every combination once; of very many without an end."""
+    generator = np.random.default_rng(crc32(system.encode()))
+    combinations = math.prod(sizes)
+    if combinations > _MOST_LISTED:
+        while True:
+            yield generator.integers(sizes).tolist()
+    for cell in generator.permutation(combinations):
+        yield [int(place) for place in np.unravel_index(cell, sizes)] if sizes else []

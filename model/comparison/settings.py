@@ -24,7 +24,7 @@ class CompareSettings(Settings):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     """Each system is trained once with each; one that draws nothing only with the first."""
 
-    trials: Annotated[int, Field(ge=1)] = 1
+    trials: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Settings each system is tried with on validation rows; 1 takes the defaults untried."""
 
     against: str | None = None
@@ -43,7 +43,7 @@ class CompareSettings(Settings):
     settings: Mapping[str, Mapping[str, Any]] = {}
     """By system: values that replace its defaults, nested as its settings are."""
 
-    spaces: Mapping[str, Mapping[str, Sequence[Any]]] = {}
+    spaces: Mapping[str, Mapping[str, Annotated[Sequence[Any], Field(min_length=1)]]] = {}
     """By system: values to try by dotted key, in place of its own search space."""
 
 

@@ -68,6 +68,8 @@ def test_build_info_and_measure_tell_people_what_there_is(
     assert code == 0
     assert "  20 queries: means of 5 random items' vectors of the domain, not of real users" in out
     assert "  recall @10 1.0000, @100 1.0000; 32 bytes an item\n" in out
+    assert "  single search (1 query): p50 " in out
+    assert "  batched search (20 queries): p50 " in out  # there are no 64
 
 
 def test_attributes_are_told_of_and_what_is_wrong_with_them_is_one_line(

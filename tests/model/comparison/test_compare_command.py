@@ -127,6 +127,19 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     assert not out.exists()
 
 
+def test_an_empty_search_space_is_refused(
+    tiny_dataset: Path, tmp_path: Path, compare: Callable[..., Outcome]
+) -> None:
+    config = tmp_path / "recguru.toml"
+    config.write_text("[compare]\ntrials = 3\n[compare.spaces.co-occurrence]\nlast = []\n")
+
+    done = compare("--data", tiny_dataset, "--config", config, "--out", tmp_path / "out")
+
+    assert done.code == 1
+    assert "setting compare.spaces.co-occurrence.last: " in done.errors
+    assert not (tmp_path / "out").exists()
+
+
 def test_it_is_not_started_several_times_at_once(
     tiny_dataset: Path,
     tmp_path: Path,

@@ -30,6 +30,17 @@ def test_more_trials_begin_with_the_fewer() -> None:
     assert draw_trials(SPACE, 5, defaults=DEFAULTS, system="any")[:3] == few
 
 
+def test_a_space_that_no_list_could_hold_is_drawn_from() -> None:
+    space = {f"setting {place}": list(range(10)) for place in range(30)}
+
+    trials = draw_trials(space, 50, defaults={}, system="any")
+
+    assert draw_trials(space, 20, defaults={}, system="any") == trials[:20]
+    assert len({str(trial) for trial in trials}) == 50
+    for key in space:
+        assert len({trial[key] for trial in trials[1:]}) > 5
+
+
 def test_two_systems_are_not_tried_in_one_order() -> None:
     orders = {
         str(draw_trials(SPACE, 6, defaults=DEFAULTS, system=name)) for name in ("a", "b", "c", "d")
