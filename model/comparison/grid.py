@@ -41,11 +41,11 @@ def draw_trials(space: Space, count: int, *, defaults: Values, system: str) -> l
 
 
 def _drawn(sizes: Sequence[int], system: str) -> Iterator[list[int]]:
-    """Draw a place in each list of values, every combination once; of very many without an end."""
+    """Draw a place in each list of values, every combination once; of very many a million draws."""
     generator = np.random.default_rng(crc32(system.encode()))
     combinations = math.prod(sizes)
     if combinations > _MOST_LISTED:
-        while True:
-            yield generator.integers(sizes).tolist()
+        yield from (generator.integers(sizes).tolist() for _ in range(_MOST_LISTED))
+        return
     for cell in generator.permutation(combinations):
         yield [int(place) for place in np.unravel_index(cell, sizes)] if sizes else []
