@@ -68,9 +68,7 @@ class Context:
         team: Team,
     ) -> Self:
         """Put together what the phases share; who is left untied follows from the seed."""
-        shared = len(data.shared)
-        order = np.random.default_rng([settings.seed, _UNTIED]).permutation(shared)
-        untied = np.sort(order[: int(settings.untied_share * shared)])
+        untied = untied_places(len(data.shared), settings)
         parted = data.parted(untied)
         if settings.network.neighbours:
             _mix_neighbours(networks, parted, settings.network.neighbours)
@@ -174,6 +172,12 @@ class Context:
         with self.mixed_precision():
             gurs: Tensor = self.networks.serving.gur_encoder(domain.name, rows)
         return _whole(gurs)
+
+
+def untied_places(shared: int, settings: TrainSettings) -> Places:
+    """Say which of so many shared users a training takes for two users each -> places, (K,)."""
+    order = np.random.default_rng([settings.seed, _UNTIED]).permutation(shared)
+    return np.sort(order[: int(settings.untied_share * shared)])
 
 
 def _mix_neighbours(networks: TrainingNetworks, data: TrainingData, count: int) -> None:
