@@ -49,10 +49,27 @@ class CrossCooccurrenceSettings(CooccurrenceSettings):
 
 
 class Cooccurrence:
-    """Scores an item by how like it is to what the user has in the same domain, all added up."""
+    """Scores an item by how like it is to what the user has in the same domain, all added up.
 
-    def __init__(self, likeness: Mapping[str, Likeness], settings: CooccurrenceSettings) -> None:
+    Where few rows vote, most items tie at nothing; popularity, at so small a weight that it decides
+    little else, puts them in order.
+    """
+
+    def __init__(
+        self,
+        likeness: Mapping[str, Likeness],
+        shares: Mapping[str, Floats],
+        settings: CooccurrenceSettings,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            likeness: By domain, that of its items.
+            shares: By domain, the popularity of its items, (V + 1,).
+            settings: Which rows vote.
+        """
         self._likeness = dict(likeness)
+        self._shares = dict(shares)
         self._settings = settings
 
     @classmethod
@@ -62,14 +79,13 @@ class Cooccurrence:
             each.name: Likeness.within(each.training, each.items, smoothing=settings.smoothing)
             for each in data.domains
         }
-        return cls(likeness, settings)
+        return cls(likeness, _shares(data), settings)
 
     @classmethod
     def restore(cls, data: TrainingData, settings: CooccurrenceSettings, tensors: Tensors) -> Self:
         """Take back the likenesses; see `Kind.restore`."""
-        return cls(
-            {each.name: _stored(tensors, each.name, each) for each in data.domains}, settings
-        )
+        likeness = {each.name: _stored(tensors, each.name, each) for each in data.domains}
+        return cls(likeness, _shares(data), settings)
 
     def tensors(self) -> Tensors:
         """Return the likenesses of both domains."""
@@ -85,7 +101,9 @@ class Cooccurrence:
         """
         likeness = of_domain(self._likeness, domain)
         voters = _recent(histories, domain, self._settings)
-        return likeness.votes(voters, len(likeness.ends) - 1, decay=self._settings.decay)
+        votes = likeness.votes(voters, len(likeness.ends) - 1, decay=self._settings.decay)
+        scores: Floats = votes + np.float32(_TIE_BREAK) * self._shares[domain]
+        return scores
 
     def go_together(self, domain: str, weights: Floats) -> Floats:
         """Score every item by its likeness to items of some weight, (B, V + 1) -> (B, V + 1)."""
@@ -94,17 +112,12 @@ class Cooccurrence:
 
 
 class CrossCooccurrence:
-    """Co-occurrence that asks the other domain's rows where the own history is empty.
-
-    Where few rows vote, most items tie at nothing; popularity, at so small a weight that it decides
-    little else, puts them in order.
-    """
+    """Co-occurrence that asks the other domain's rows where the own history is empty."""
 
     def __init__(
         self,
         within: Cooccurrence,
         across: Mapping[str, Likeness],
-        shares: Mapping[str, Floats],
         settings: CrossCooccurrenceSettings,
     ) -> None:
         """Put the parts together.
@@ -112,12 +125,10 @@ class CrossCooccurrence:
         Args:
             within: For users with a history in the target domain.
             across: By target domain, the likeness of the other domain's items to its own.
-            shares: By domain, the popularity of its items, (V + 1,).
             settings: Which rows vote.
         """
         self._within = within
         self._across = dict(across)
-        self._shares = dict(shares)
         self._settings = settings
 
     @classmethod
@@ -133,7 +144,7 @@ class CrossCooccurrence:
             across[target.name] = Likeness.across(
                 first, second, items, smoothing=settings.smoothing
             )
-        return cls(within, across, _shares(data), settings)
+        return cls(within, across, settings)
 
     @classmethod
     def restore(
@@ -145,7 +156,7 @@ class CrossCooccurrence:
             each.name: _stored(tensors, f"to {each.name}", data.other_than(each))
             for each in data.domains
         }
-        return cls(within, across, _shares(data), settings)
+        return cls(within, across, settings)
 
     def tensors(self) -> Tensors:
         """Return the likenesses within both domains and across."""
@@ -161,16 +172,15 @@ class CrossCooccurrence:
             NotFoundError: If the dataset it was fitted to has no such domain.
         """
         scores = self._within.scores(domain, histories)
-        shares = self._shares[domain]
         other = next(name for name in self._across if name != domain)
         new = np.array([not len(history.get(domain, _NOTHING)) for history in histories])
         elsewhere = [
             history if is_new else {} for history, is_new in zip(histories, new, strict=True)
         ]
         voters = _recent(elsewhere, other, self._settings)
-        votes = self._across[domain].votes(voters, len(shares) - 1, decay=self._settings.decay)
+        votes = self._across[domain].votes(voters, scores.shape[1] - 1, decay=self._settings.decay)
         passed_on = self._within.go_together(domain, votes)
-        total: Floats = scores + votes + passed_on + np.float32(_TIE_BREAK) * shares
+        total: Floats = scores + votes + passed_on
         return total
 
 

@@ -61,7 +61,8 @@ def test_scores_are_the_dense_matrix_product(
     baskets = _dense(DATASET.domain(domain))
     cosines = _dense_cosines(baskets, baskets)
     np.fill_diagonal(cosines, 0)
-    np.testing.assert_allclose(scores, taken @ cosines, atol=1e-5)
+    shares = popularity_shares(DATASET.domain(domain))
+    np.testing.assert_allclose(scores, taken @ cosines + 1e-3 * shares, atol=1e-5)
 
 
 def test_likeness_and_decay_worked_by_hand() -> None:
@@ -79,14 +80,23 @@ def test_likeness_and_decay_worked_by_hand() -> None:
 
     # Users: 1 has ann, bob, cat; 2 has ann, bob; 3 has bob, dan; 4 has dan; 5 nobody.
     near, far, own = 2 / np.sqrt(3 * 2), 1 / np.sqrt(2 * 2), 1 / np.sqrt(2 * 3)
-    assert plain.tolist() == pytest.approx(
-        [0, own, near + far, own + 1 / np.sqrt(2), 1 / np.sqrt(2), 0]
-    )
-    assert last.tolist() == pytest.approx([0, own, far, 0, 1 / np.sqrt(2), 0])
-    assert smooth.tolist() == pytest.approx([0, 1 / np.sqrt(20), 1 / 4, 0, 1 / np.sqrt(12), 0])
-    assert recent.tolist() == pytest.approx(
-        [0, own, near / 4 + far, own / 4 + 0.5 / np.sqrt(2), 1 / np.sqrt(2), 0]
-    )
+    tie_break = 1e-3 * popularity_shares(dataset.domain("books"))
+    by_hand = [
+        [0, own, near + far, own + 1 / np.sqrt(2), 1 / np.sqrt(2), 0],
+        [0, own, far, 0, 1 / np.sqrt(2), 0],
+        [0, 1 / np.sqrt(20), 1 / 4, 0, 1 / np.sqrt(12), 0],
+        [0, own, near / 4 + far, own / 4 + 0.5 / np.sqrt(2), 1 / np.sqrt(2), 0],
+    ]
+    np.testing.assert_allclose([plain, last, smooth, recent], by_hand + tie_break, atol=1e-6)
+
+
+def test_who_has_nothing_is_told_what_is_popular() -> None:
+    for domain in ("books", "films"):
+        (scores,) = _fit(DATASET).scores(domain, [{}])
+        shares = popularity_shares(DATASET.domain(domain))
+        assert np.array_equal(
+            np.argsort(-scores, kind="stable"), np.argsort(-shares, kind="stable")
+        )
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.5, float("nan")])
