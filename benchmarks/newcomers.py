@@ -22,10 +22,9 @@ from model.baselines.cooccurrence import CrossCooccurrence, CrossCooccurrenceSet
 from model.baselines.popularity import Popularity, PopularitySettings
 from model.bundle import Bundle
 from model.comparison.bootstrap import gains
-from model.data.batches import Places
 from model.data.dataset import Dataset
 from model.data.training_data import TrainingData
-from model.evaluation.protocol import Flags, Questions, Scorer, Split, questions
+from model.evaluation.protocol import Flags, Scorer, Split, questions
 from model.evaluation.ranking import Ranks, rank_in_process
 from model.inference import BundleScorer
 from model.metrics import RankArray
@@ -43,11 +42,6 @@ def scorers(run: Path, parted: TrainingData) -> dict[str, Scorer]:
         "co-occurrence, cross-domain": cross,
         "popularity": Popularity.fit(parted, PopularitySettings(), seed=0),
     }
-
-
-def is_untied(asked: Questions, users: Places) -> Flags:
-    """Say of each question whether its user is one of these places in the domain."""
-    return np.isin(asked.users, users)
 
 
 def figure(ranks: Sequence[RankArray]) -> str:
@@ -77,10 +71,12 @@ def main() -> None:
     data = TrainingData.of(dataset)
     settings = TrainSettings.model_validate(made["settings"])
     untied = untied_places(len(data.shared), settings)
+    if not len(untied):
+        parser.error(f"{options.run} left no shared user untied")
     asked = [
         questions(dataset, domain.name, split=options.split, cold=True) for domain in data.domains
     ]
-    flags = [is_untied(each, data.shared[untied, place]) for place, each in enumerate(asked)]
+    flags = [np.isin(each.users, data.shared[untied, place]) for place, each in enumerate(asked)]
     print(f"{'':28}{'tied':>32}{'untied':>32}")
     print(
         f"{'questions':28}{sum(int((~f).sum()) for f in flags):32,}"

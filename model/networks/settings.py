@@ -65,6 +65,14 @@ class NetworkSettings(Settings):
     critic_hidden: Annotated[int, Field(ge=1, le=8192)] = 128
     """Hidden numbers of the critic."""
 
+    @property
+    def stretch(self) -> int:
+        """Rows a recommender learns from at once: those it reads, and what comes next.
+
+        They are never more than the encoder reads.
+        """
+        return min(self.recent + 1, self.max_history)
+
     def of_encoder(self) -> Self:
         """Return the size of the encoder and its embeddings."""
         if self.encoder_dropout is None:

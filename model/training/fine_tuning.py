@@ -39,8 +39,8 @@ class FineTuning:
         self._draws = context.draws(phase)
         self._recommender = context.networks.serving.recommender(domain.name)
         place = context.data.domains.index(domain)
-        recent = context.settings.network.recent
-        self._plan = plans_of(context, self._settings.batch_users, phase, longest=recent)[place]
+        longest = context.settings.network.stretch
+        self._plan = plans_of(context, self._settings.batch_users, phase, longest=longest)[place]
         self.steps = self._settings.epochs * self._plan.steps_per_epoch
         self._descent = Descent(
             [self._recommender],
@@ -74,7 +74,7 @@ class FineTuning:
         self._recommender.train()
         users = self._plan.batch(step)
         size = context.settings.network
-        share = context.share(self._domain, users, longest=size.recent)
+        share = context.share(self._domain, users, longest=size.stretch)
         views = draw_views(
             self._domain,
             users,
@@ -82,7 +82,7 @@ class FineTuning:
             hide_other=settings.hide_other,
             generator=self._draws.numpy,
         ).of(share.places)
-        rows = context.rows(self._domain, share.users, counts=views.ends, longest=size.recent)
+        rows = context.rows(self._domain, share.users, counts=views.ends, longest=size.stretch)
         gurs, shown = self._gurs(share.users, views), context.on_device(views.shown(rows.shape[1]))
         with context.mixed_precision():
             states = self._recommender(rows[:, :-1], gurs, shown)  # (B, T, D)

@@ -40,8 +40,8 @@ class JointFineTuning:
         self._context = context
         self._settings = context.settings.fine_tuning
         self._draws = context.draws(phase)
-        recent = context.settings.network.recent
-        self._plans = plans_of(context, self._settings.batch_users, phase, longest=recent)
+        longest = context.settings.network.stretch
+        self._plans = plans_of(context, self._settings.batch_users, phase, longest=longest)
         epoch = max(plan.steps_per_epoch for plan in self._plans)
         self.steps = self._settings.epochs * epoch
         if self.steps:
@@ -140,7 +140,7 @@ class JointFineTuning:
         What is drawn is drawn for all users of the batch, so that every process draws the same.
         """
         context, size = self._context, self._context.settings.network
-        share = context.share(domain, users, longest=size.recent)
+        share = context.share(domain, users, longest=size.stretch)
         views = draw_views(
             domain,
             users,
@@ -148,7 +148,7 @@ class JointFineTuning:
             hide_other=self._settings.hide_other,
             generator=self._draws.numpy,
         ).of(share.places)
-        rows = context.rows(domain, share.users, counts=views.ends, longest=size.recent)
+        rows = context.rows(domain, share.users, counts=views.ends, longest=size.stretch)
         other = context.data.other_than(domain)
         beginnings = self._draw_beginnings(other, domain.other[users])[share.places]
         recommender = self._networks.recommender(domain.name)

@@ -24,7 +24,7 @@ class Views:
     """What the users of a batch may be known by, and which of their rows are learned from."""
 
     ends: Places
-    """Rows up to the last one that is predicted, (B,); those before are read, `recent` at most."""
+    """Rows up to the last one that is predicted, (B,); `recent` at most before it are read."""
     counts: Places
     """Rows before each user's cut, at least one where there is any, (B,)."""
     partners: Places
@@ -70,7 +70,7 @@ def draw_views(
         generator: Where the draws come from.
     """
     lengths = domain.training.lengths[users]
-    unread = np.maximum(np.minimum(lengths, size.max_history) - size.recent, 0)
+    unread = np.maximum(np.minimum(lengths, size.max_history) - size.stretch, 0)
     ends = lengths - generator.integers(0, unread, endpoint=True)
     cuts = generator.integers(1, np.maximum(ends, 2))  # (B,): rows before the cut
     partners = domain.other[users]

@@ -12,6 +12,7 @@ from model.training.memory import draw_views
 from tests.model.training.context_making import QUICK, chained_dataset, context_of
 
 RECENT = 3
+STRETCH = RECENT + 1  # and one more is predicted
 
 
 def short_sighted(**fine_tuning: object) -> Context:
@@ -33,18 +34,18 @@ def read_in_steps(context: Context, phase: FineTuning | JointFineTuning) -> list
     return [rows for rows in read if rows.shape[1]]  # cold starts are read as nothing
 
 
-def test_a_domain_by_itself_learns_from_no_more_than_it_will_read() -> None:
+def test_a_domain_by_itself_learns_from_as_much_as_it_will_read() -> None:
     context = short_sighted()
     read = read_in_steps(context, FineTuning(context, 2, context.data.domains[0]))
     assert read
-    assert {rows.shape[1] for rows in read} == {RECENT - 1}  # and one more is predicted
+    assert {rows.shape[1] for rows in read} == {RECENT}
 
 
-def test_joint_fine_tuning_learns_from_no_more_than_it_will_read() -> None:
+def test_joint_fine_tuning_learns_from_as_much_as_it_will_read() -> None:
     context = short_sighted(joint=True, cold_weight=0.3, shared_weight=0.5)
     read = read_in_steps(context, JointFineTuning(context, 2))
     assert read
-    assert {rows.shape[1] for rows in read} == {RECENT - 1}
+    assert {rows.shape[1] for rows in read} == {RECENT}
 
 
 def test_each_row_the_encoder_may_read_is_predicted_and_no_earlier_one() -> None:
@@ -60,10 +61,10 @@ def test_each_row_the_encoder_may_read_is_predicted_and_no_earlier_one() -> None
         generator=np.random.default_rng(3),
     )
     assert lengths[user] > size.max_history
-    firsts, lasts = views.ends - RECENT, views.ends - 1
+    firsts, lasts = views.ends - STRETCH, views.ends - 1
     assert firsts.min() == lengths[user] - size.max_history
     assert lasts.max() == lengths[user] - 1
-    assert set(views.ends) == set(range(firsts.min() + RECENT, lengths[user] + 1))
+    assert set(views.ends) == set(range(firsts.min() + STRETCH, lengths[user] + 1))
 
 
 def test_no_step_reads_a_gur_that_was_made_of_what_it_predicts() -> None:
@@ -71,8 +72,8 @@ def test_no_step_reads_a_gur_that_was_made_of_what_it_predicts() -> None:
     users = np.arange(len(domain.training)).repeat(20)
     size = NetworkSettings(width=4, max_history=8, recent=RECENT)
     views = draw_views(domain, users, size=size, hide_other=0.5, generator=np.random.default_rng(3))
-    predicted = np.arange(RECENT) + (views.ends - RECENT)[:, None]  # place in the history
-    own = views.shown(RECENT)[:, :, 0]
+    predicted = np.arange(STRETCH) + (views.ends - STRETCH)[:, None]  # place in the history
+    own = views.shown(STRETCH)[:, :, 0]
     assert own.any()
     assert (predicted >= views.counts[:, None])[own].all()
     assert own[:, -1].all()  # the last step comes after every cut
