@@ -261,6 +261,8 @@ def learn(
     network: nn.Module,
     validate: Callable[[], float],
     settings: RankingSettings,
+    *,
+    learned_before: bool = False,
 ) -> None:
     """Take the rounds in turn, epoch after epoch, and keep the weights that validated best.
 
@@ -269,10 +271,13 @@ def learn(
         network: All that learns.
         validate: Gives NDCG@10 on the validation rows.
         settings: When to look and when to stop.
+        learned_before: Whether the weights at the start may be the best there are.
     """
     selection = Selection(
         network, validate, interval=settings.validation_epochs, patience=settings.patience
     )
+    if learned_before:
+        selection.look()
     for epoch in range(settings.epochs):
         for each in rounds:
             each(epoch)

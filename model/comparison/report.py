@@ -1,6 +1,7 @@
 """Finished runs to one report: means and deviations over seeds, differences with their intervals.
 
-    {"dataset": digest, "question_seed": 0, "versions": [{...}], "code": [digest],
+    {"dataset": digest, "question_seed": 0, "newcomer_share": 0.2, "versions": [{...}],
+     "code": [digest],
      "systems": {"<name>": {"title", "ours", "seeds", "settings", "minutes", "peak_mib", "tuning"}},
      "domains": {"<domain>": {"<slice>": {
          "users": n,
@@ -50,7 +51,14 @@ class _Runs:
 
     def figure(self, domain: str, part: str, ranking: str, name: str) -> dict[str, float | None]:
         """Return a figure's mean and deviation over the seeds."""
+        if not self.users(domain, part):
+            return _spread([])
         return _spread([run.domains[domain][part][ranking][name] for run in self.results])
+
+    def users(self, domain: str, part: str) -> int:
+        """Count the users of a slice; 0 of newcomers where nobody was set apart."""
+        users: int = self.results[0].domains[domain].get(part, {"users": 0})["users"]
+        return users
 
 
 def make_report(
@@ -73,6 +81,7 @@ def make_report(
     return {
         "dataset": first.facts.dataset,
         "question_seed": first.facts.question_seed,
+        "newcomer_share": max(result.facts.newcomer_share for result in results),
         "resamples": resamples,
         "versions": _distinct(result.facts.versions for result in results),
         "code": _distinct(result.code for result in results),
@@ -107,20 +116,24 @@ def _by_system(finished: Sequence[Finished]) -> dict[str, _Runs]:
 def check_together(finished: Sequence[Finished]) -> None:
     """Check that runs can stand in one table: one dataset, one set of settings for each system.
 
+    Runs that set nobody apart may stand beside those that did, without figures of newcomers.
+
     Raises:
         BadArtifactError: Naming two files that differ.
     """
     first = finished[0]
     of_system: dict[str, Finished] = {}
+    of_share: dict[bool, Finished] = {}
     for run in finished:
         facts, other = run.result.facts, of_system.setdefault(run.result.facts.system, run)
         for name in ("dataset", "question_seed"):
             if getattr(facts, name) != getattr(first.result.facts, name):
                 raise BadArtifactError(f"{first.path} and {run.path} differ in their {name}")
-        for name in ("settings", "device"):
-            if getattr(facts, name) != getattr(other.result.facts, name):
+        alike = of_share.setdefault(facts.newcomer_share > 0, run)
+        for name, of in (("settings", other), ("device", other), ("newcomer_share", alike)):
+            if getattr(facts, name) != getattr(of.result.facts, name):
                 raise BadArtifactError(
-                    f"{other.path} and {run.path} differ in their {name}; remove one of them"
+                    f"{of.path} and {run.path} differ in their {name}; remove one of them"
                 )
 
 
@@ -145,7 +158,7 @@ def _about(results: Sequence[Result]) -> dict[str, Any]:
 def _slice(
     runs: Mapping[str, _Runs], domain: str, part: str, asked: tuple[str | None, int]
 ) -> dict[str, Any]:
-    users = next(iter(runs.values())).results[0].domains[domain][part]["users"]
+    users = max(system.users(domain, part) for system in runs.values())
     systems = {
         name: {
             ranking: {figure: system.figure(domain, part, ranking, figure) for figure in FIGURES}
@@ -180,7 +193,11 @@ def _differences(
     found: dict[str, Any] = {
         name: None if base is None else {"to": base, "systems": {}} for name, base in to.items()
     }
-    each = {name: system.gains(domain, part) for name, system in runs.items() if system.ranks}
+    each = {
+        name: system.gains(domain, part)
+        for name, system in runs.items()
+        if system.ranks and system.users(domain, part)
+    }
     pairs = [
         (kind, name, base)
         for kind, base in to.items()

@@ -29,8 +29,9 @@ from model.metrics import RankArray
 from model.settings import Settings
 
 RESULTS, TRIALS = "results", "trials"
-SLICES = ("all", "shared", "short", "cold")
-"""Whose figures are reported; `cold` are shared users whose target history is hidden."""
+SLICES = ("all", "shared", "short", "cold", "newcomers")
+"""Whose figures are reported; `cold` are shared users whose target history is hidden, `newcomers`
+those of them whose histories are two users' to every system."""
 
 _LIBRARIES = ("recguru-service", "numpy", "torch")
 
@@ -44,6 +45,8 @@ class Facts(Settings):
     settings: dict[str, Any]
     seed: int
     question_seed: int
+    newcomer_share: float = 0.0
+    """Share of the shared users who were two users to the system."""
     device: str
     versions: dict[str, str]
 
@@ -101,7 +104,8 @@ class Result(Settings):
     ranks: str
     """SHA-256 of the file of ranks."""
     domains: dict[str, dict[str, Any]]
-    """By domain and slice: `users`, and the figures `full` and `sampled`."""
+    """By domain and slice: `users`, and the figures `full` and `sampled`; without `newcomers`
+    where nobody was set apart."""
     tuning: Tuning | None
     alignment: Mapping[str, float] = {}
     """How far the domains' GURs are one, where the system has any."""
@@ -124,16 +128,20 @@ class DomainRanks:
     """(Q,)."""
     cold: Ranks
     """(C,)."""
+    newcomers: Flags
+    """Which of the cold questions are newcomers', (C,)."""
 
     @classmethod
-    def of(cls, asked: Questions, warm: Ranks, cold: Ranks) -> "DomainRanks":
+    def of(cls, asked: Questions, warm: Ranks, cold: Ranks, newcomers: Flags) -> "DomainRanks":
         """Put the ranks of a domain's questions and cold questions together."""
-        return cls(warm, asked.shared, asked.short, cold)
+        return cls(warm, asked.shared, asked.short, cold, newcomers)
 
     def full(self, part: str) -> RankArray:
         """Return the full ranks of a slice's users."""
         if part == "cold":
             return self.cold.full
+        if part == "newcomers":
+            return self.cold.full[self.newcomers]
         ranks = self.warm.full
         return ranks if part == "all" else ranks[self.shared if part == "shared" else self.short]
 
@@ -211,6 +219,7 @@ def write_ranks(result: Path, ranks: RunRanks) -> str:
             arrays[f"{domain}/{name}/full"] = _small(part.full)
             arrays[f"{domain}/{name}/sampled"] = _small(part.sampled)
         arrays[f"{domain}/shared"], arrays[f"{domain}/short"] = found.shared, found.short
+        arrays[f"{domain}/newcomers"] = found.newcomers
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     path = ranks_path(result)
@@ -243,9 +252,10 @@ def _domain_ranks(arrays: Mapping[str, NDArray[Any]], domain: str) -> DomainRank
         full, sampled = (arrays[f"{domain}/{name}/{ranking}"] for ranking in ("full", "sampled"))
         return Ranks(full.astype(np.int64), sampled.astype(np.int64))
 
-    return DomainRanks(
-        ranks("warm"), arrays[f"{domain}/shared"], arrays[f"{domain}/short"], ranks("cold")
-    )
+    warm, cold = ranks("warm"), ranks("cold")
+    nobody = np.zeros(len(cold.full), np.bool_)
+    newcomers = arrays.get(f"{domain}/newcomers", nobody)
+    return DomainRanks(warm, arrays[f"{domain}/shared"], arrays[f"{domain}/short"], cold, newcomers)
 
 
 def _small(ranks: RankArray) -> NDArray[np.unsignedinteger[Any]]:

@@ -9,6 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from model.comparison.grid import draw_trials
 from model.comparison.measure import Cost, measured
 from model.comparison.results import (
@@ -31,11 +33,12 @@ from model.comparison.results import (
 from model.comparison.settings import CompareSettings, flattened, with_values
 from model.comparison.systems import Entry, Task
 from model.data.dataset import Dataset
+from model.data.newcomers import draw_newcomers, untied
 from model.data.training_data import TrainingData
 from model.errors import RecGuruError, TrainingError
-from model.evaluation.protocol import Questions, Scorer, questions
+from model.evaluation.protocol import Flags, Questions, Scorer, questions
 from model.evaluation.ranking import Ranks, rank_in_process
-from model.evaluation.report import figures
+from model.evaluation.report import figures, slice_figures
 from model.evaluation.validation import Validation
 from model.files import canonical_json
 from model.settings import Settings
@@ -45,6 +48,8 @@ Say = Callable[[str], None]
 
 _log = logging.getLogger(__name__)
 _TRIAL_SEED = 0
+_LEARNED = "learned"
+"""The folder of the dataset that systems learn from."""
 T = TypeVar("T")
 
 
@@ -72,13 +77,20 @@ class Candidate:
 
 
 class Runs:
-    """The runs of one comparison, all on one dataset, kept in one folder."""
+    """The runs of one comparison, all on one dataset, kept in one folder.
+
+    Systems learn from a copy of the dataset in which newcomers are two users each.
+    """
 
     def __init__(self, data: Path, out: Path, settings: CompareSettings, say: Say) -> None:
         dataset = Dataset.read(data)
-        self._data = TrainingData.of(dataset)
-        self._dataset = dataset
+        share, seed = settings.newcomer_share, settings.question_seed
+        self._newcomers = draw_newcomers(len(dataset.shared), share=share, seed=seed)
         self._folder = data
+        if len(self._newcomers):
+            self._folder = untied(dataset, out / _LEARNED, share=share, seed=seed)
+        self._data = TrainingData.of(Dataset.read(self._folder))
+        self._dataset = dataset
         self._out = out
         self._settings = settings
         self._say = say
@@ -204,8 +216,16 @@ class Runs:
             cold = figures(asked_cold, ranks_cold)
             del cold["slices"]
             found[domain.name] = {"all": everyone, **slices, "cold": cold}
-            kept[domain.name] = DomainRanks.of(asked, ranks, ranks_cold)
+            new = self._are_new(asked_cold)
+            if self._settings.newcomer_share:
+                found[domain.name]["newcomers"] = slice_figures(ranks_cold, new)
+            kept[domain.name] = DomainRanks.of(asked, ranks, ranks_cold, new)
         return found, kept
+
+    def _are_new(self, asked: Questions) -> Flags:
+        """Say whose questions are those of newcomers, (Q,)."""
+        place = [domain.name for domain in self._dataset.domains].index(asked.domain)
+        return np.isin(asked.users, self._dataset.shared[self._newcomers, place])
 
     def _ranked(self, scorer: Scorer, domain: str, *, cold: bool) -> tuple[Questions, Ranks]:
         if (domain, cold) not in self._questions:
@@ -221,6 +241,7 @@ class Runs:
             settings=settings.model_dump(mode="json"),
             seed=seed,
             question_seed=self._settings.question_seed,
+            newcomer_share=self._settings.newcomer_share,
             device=self._settings.device if entry.on_device else "cpu",
             versions=self._versions,
         )

@@ -37,6 +37,10 @@ class CompareSettings(Settings):
     question_seed: Seed = 0
     """What the sampled negatives are drawn with, the same for all systems."""
 
+    newcomer_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the shared users who are two users each in the data that systems are tuned on and
+    fitted to, drawn with `question_seed`: the slice `newcomers`. 0 sets nobody apart."""
+
     device: str = "cpu"
     """`cpu`, `cuda` or `auto`, for systems that can train on either."""
 

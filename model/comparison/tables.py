@@ -16,6 +16,7 @@ _MEANING = {
     "shared": "shared users",
     "short": "users with at most 3 training items in the domain",
     "cold": "cold start: shared users whose history in the domain is hidden",
+    "newcomers": "cold start of users whose two histories were two users' in training",
 }
 _RANKED = {
     "full": "full ranking over all items",

@@ -44,8 +44,17 @@ def figures(questions: Questions, ranks: Ranks) -> dict[str, Any]:
     everyone = np.ones(len(questions), np.bool_)
     slices = {"shared": questions.shared, "short": questions.short}
     return {
-        **_slice(ranks, everyone),
-        "slices": {name: _slice(ranks, members) for name, members in slices.items()},
+        **slice_figures(ranks, everyone),
+        "slices": {name: slice_figures(ranks, members) for name, members in slices.items()},
+    }
+
+
+def slice_figures(ranks: Ranks, members: Flags) -> dict[str, Any]:
+    """Make the figures of the questions flagged, (Q,): `users`, `full` and `sampled`."""
+    return {
+        "users": int(np.count_nonzero(members)),
+        "full": _figures(ranks.full[members]),
+        "sampled": _figures(ranks.sampled[members]),
     }
 
 
@@ -125,14 +134,6 @@ def print_report(report: Mapping[str, Any], *, console: Console | None = None) -
 
 def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def _slice(ranks: Ranks, members: Flags) -> dict[str, Any]:
-    return {
-        "users": int(np.count_nonzero(members)),
-        "full": _figures(ranks.full[members]),
-        "sampled": _figures(ranks.sampled[members]),
-    }
 
 
 def _figures(ranks: RankArray) -> dict[str, float | None]:

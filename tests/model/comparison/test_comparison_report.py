@@ -1,5 +1,6 @@
 """What the report says of finished runs: against numbers worked by hand and a slow bootstrap."""
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,22 +25,31 @@ from model.comparison.results import (
 )
 from model.comparison.runs import Finished
 from model.comparison.tables import as_markdown, summary
+from model.errors import BadArtifactError
 from model.evaluation.ranking import Ranks
 from model.evaluation.report import CUTOFFS, FIGURES
 
 SHARED = np.array([True, True, False, True])
 SHORT = np.array([False, False, True, False])
+NEW = np.array([False, True, True])
 
 
 def write_run(
-    folder: Path, system: str, seed: int, full: Sequence[int], **more: object
+    folder: Path,
+    system: str,
+    seed: int,
+    full: Sequence[int],
+    *,
+    newcomer_share: float = 0.0,
+    **more: object,
 ) -> Finished:
     """Write a run on four questions of one domain; sampled ranks are half of the full ones."""
     ranks = np.array(full)
     warm = Ranks(ranks, (ranks + 1) // 2)
     cold = Ranks(ranks[SHARED] * 2, ranks[SHARED])
     path = result_path(folder, system, seed)
-    kept = {"books": DomainRanks(warm, SHARED, SHORT, cold)}
+    new = NEW if newcomer_share else np.zeros(3, np.bool_)
+    kept = {"books": DomainRanks(warm, SHARED, SHORT, cold, new)}
     domains = {
         "books": {
             "all": by_hand(warm, np.ones(4, np.bool_)),
@@ -48,12 +58,15 @@ def write_run(
             "cold": by_hand(cold, np.ones(3, np.bool_)),
         }
     }
+    if newcomer_share:
+        domains["books"]["newcomers"] = by_hand(cold, new)
     facts = Facts(
         system=system,
         dataset="d" * 64,
         settings={"depth": 2},
         seed=seed,
         question_seed=0,
+        newcomer_share=newcomer_share,
         device="cpu",
         versions={"numpy": "2"},
     )
@@ -259,6 +272,54 @@ def test_the_text_says_how_far_the_domains_are_one(tmp_path: Path) -> None:
     assert "| ONE | 55.00 ± 7.07 | 3 of 800 | 9 of 200 |" in as_markdown(report)
     assert report["systems"]["plain"]["alignment"] == {}
     assert "Alignment" not in as_markdown(make_report(runs[:1], against=None, resamples=100))
+
+
+def test_runs_that_set_nobody_apart_have_no_figures_of_newcomers(tmp_path: Path) -> None:
+    full = [1, 2, 3, 4]
+    former = write_run(tmp_path, "former", 0, full)
+    newer = write_run(tmp_path, "newer", 0, full, newcomer_share=0.5)
+
+    report = make_report([former, newer], against="newer", resamples=100)
+    alone = make_report([former], against=None, resamples=100)
+
+    found = report["domains"]["books"]["newcomers"]
+    assert (report["newcomer_share"], alone["newcomer_share"]) == (0.5, 0.0)
+    assert found["users"] == 2
+    figures = found["systems"]["newer"]["full"]
+    assert figures["ndcg@10"]["mean"] == pytest.approx((1 / math.log2(5) + 1 / math.log2(9)) / 2)
+    assert found["systems"]["former"]["full"]["ndcg@10"]["mean"] is None
+    assert found["differences"]["against"]["systems"] == {}
+    assert alone["domains"]["books"]["newcomers"]["users"] == 0
+    assert summary(report).splitlines()[2].split()[-2:] == ["-", "(-)"]
+    assert "two users'" in as_markdown(report)
+    assert "two users'" not in as_markdown(alone)
+
+
+def test_runs_with_other_newcomers_do_not_stand_in_one_table(tmp_path: Path) -> None:
+    full = [1, 2, 3, 4]
+    runs = [
+        write_run(tmp_path, system, 0, full, newcomer_share=share)
+        for system, share in (("none", 0.0), ("one", 0.2), ("other", 0.3))
+    ]
+
+    make_report(runs[:2], against=None, resamples=100)
+    with pytest.raises(BadArtifactError, match=r"one-0.json and .*other-0.json differ in their ne"):
+        make_report(runs, against=None, resamples=100)
+
+
+def test_ranks_written_before_newcomers_were_set_apart_are_read(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "former", 0, [1, 2, 3, 4])
+    place = run.path.with_suffix(".ranks.npz")
+    with np.load(place) as arrays:
+        kept = {name: array for name, array in arrays.items() if "newcomers" not in name}
+    np.savez_compressed(place, allow_pickle=False, **kept)
+    digest = hashlib.sha256(place.read_bytes()).hexdigest()
+
+    found = read_ranks(run.path, run.result.model_copy(update={"ranks": digest}))
+
+    assert found is not None
+    assert found["books"].full("cold").tolist() == [2, 4, 8]
+    assert found["books"].full("newcomers").tolist() == []
 
 
 def test_a_report_can_be_drawn(finished: list[Finished], tmp_path: Path) -> None:
