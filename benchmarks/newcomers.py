@@ -19,7 +19,12 @@ from typing import get_args
 import numpy as np
 
 from model.baselines.cooccurrence import CrossCooccurrence, CrossCooccurrenceSettings
-from model.baselines.popularity import Popularity, PopularitySettings
+from model.baselines.popularity import (
+    LatestPopularity,
+    LatestPopularitySettings,
+    Popularity,
+    PopularitySettings,
+)
 from model.bundle import Bundle
 from model.comparison.bootstrap import gains
 from model.data.dataset import Dataset
@@ -41,6 +46,9 @@ def scorers(run: Path, parted: TrainingData) -> dict[str, Scorer]:
         "RUN": BundleScorer(Bundle.read(run / "bundle")),
         "co-occurrence, cross-domain": cross,
         "popularity": Popularity.fit(parted, PopularitySettings(), seed=0),
+        "popularity of latest rows": LatestPopularity.fit(
+            parted, LatestPopularitySettings(), seed=0
+        ),
     }
 
 

@@ -131,6 +131,13 @@ _ALONE: Values = {
 _ENTRIES = (
     _baseline("popularity", "POP", "model.baselines.popularity:Popularity", seeded=False),
     _baseline(
+        "latest-popularity",
+        "POP, latest rows",
+        "model.baselines.popularity:LatestPopularity",
+        space={"last": [1, 3, 5, 10]},
+        seeded=False,
+    ),
+    _baseline(
         "co-occurrence",
         "Co-occurrence",
         "model.baselines.cooccurrence:Cooccurrence",

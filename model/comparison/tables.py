@@ -60,19 +60,20 @@ def summary(report: Report) -> str:
     lines = []
     titles = _titles(report)
     longest = max(len(title) for title in titles.values())
+    asked = [part for part in SLICES if any(p[part]["users"] for p in report["domains"].values())]
     for domain, parts in report["domains"].items():
         lines += [
             f"{domain}: NDCG@10 in %, full (sampled)",
-            f"{'':<{longest}}" + "".join(f"{part:>16}" for part in SLICES),
+            f"{'':<{longest}}" + "".join(f"{part:>16}" for part in asked),
         ]
         for name, title in titles.items():
             cells = []
-            for part in SLICES:
+            for part in asked:
                 full, sampled = (
                     percent(parts[part]["systems"][name][ranking]["ndcg@10"]["mean"])
                     for ranking in RANKINGS
                 )
-                cells.append(f"{full} ({sampled})".rjust(16))
+                cells.append((_NONE if full == _NONE else f"{full} ({sampled})").rjust(16))
             lines.append(f"{title:<{longest}}" + "".join(cells))
     return "\n".join(lines)
 

@@ -16,7 +16,12 @@ from model.baselines.cooccurrence import (
 from model.baselines.doml import Doml, DomlSettings
 from model.baselines.factors import FactorSettings
 from model.baselines.mfem import MappingSettings, Mfem, MfemSettings
-from model.baselines.popularity import Popularity, PopularitySettings
+from model.baselines.popularity import (
+    LatestPopularity,
+    LatestPopularitySettings,
+    Popularity,
+    PopularitySettings,
+)
 from model.baselines.sasrec import SasRec, SasRecSettings
 from model.baselines.sequential import SequenceSettings
 from model.baselines.system import Kind
@@ -56,6 +61,13 @@ _NETWORK = SequenceSettings(
 SYSTEMS: dict[str, UnderTest] = {
     "popularity": UnderTest(
         Popularity, PopularitySettings(), draws=False, personal=False, stops_early=False
+    ),
+    "popularity of latest rows": UnderTest(
+        LatestPopularity,
+        LatestPopularitySettings(),
+        draws=False,
+        personal=False,
+        stops_early=False,
     ),
     "co-occurrence": UnderTest(
         Cooccurrence, CooccurrenceSettings(), draws=False, stops_early=False

@@ -83,7 +83,7 @@ def test_a_comparison_prints_its_table_and_is_merged_with_another(
         (
             ["--data", "DATASET", "--systems", "popularity,magic"],
             1,
-            "error: system 'magic' is unknown; there are popularity, co-occurrence, cross-co-occ",
+            "error: system 'magic' is unknown; there are popularity, latest-popularity, co-occ",
         ),
         (
             ["--data", "nowhere"],

@@ -65,7 +65,9 @@ def test_a_random_scorer_is_at_chance(dataset: Dataset, tmp_path: Path) -> None:
                 assert chance - 4 * error < hits < 1.05 * chance + 4 * error
 
 
-@pytest.mark.parametrize("system", ["popularity", "co-occurrence", "cross-co-occurrence"])
+@pytest.mark.parametrize(
+    "system", ["popularity", "latest-popularity", "co-occurrence", "cross-co-occurrence"]
+)
 def test_labels_drawn_at_random_are_found_at_chance(
     dataset: Dataset, tmp_path: Path, system: str
 ) -> None:
