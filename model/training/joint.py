@@ -220,14 +220,14 @@ class JointFineTuning:
     def _cold_loss(
         self, place: int, users: Places, other: Tensor, negatives: Tensor | None
     ) -> Tensor:
-        """Predict all rows of shared users from the GURs of their other domain, (S, D), alone.
+        """Predict the latest rows of shared users from the GURs of their other domain, (S, D).
 
         Item embeddings stand still here: the few users who are asked again and again would draw
         the items of their own near each other, at everyone else's cost.
         """
         context = self._context
         domain = context.data.domains[place]
-        rows = context.rows(domain, users)  # (S, T)
+        rows = context.rows(domain, users, longest=self._settings.cold_rows or None)  # (S, T)
         memory = torch.stack([torch.zeros_like(other), other], dim=1)
         shown = torch.tensor([False, True], device=context.device).expand(len(users), 1, 2)
         recommender = self._networks.recommender(domain.name)

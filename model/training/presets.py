@@ -40,6 +40,7 @@ RECGURU: Mapping[str, Any] = {
         "batch_users": 128,
         "learning_rate": 1e-3,
         "cold_weight": 0.25,
+        "cold_rows": 1,
         "shared_weight": 0.5,
         "shared_loss": "contrastive",
         "shared_users": 32,

@@ -116,6 +116,9 @@ class FineTuningSettings(Settings):
     cold_weight: Weight = 0.0
     """Joint: factor of the loss of shared users whose target history is hidden."""
 
+    cold_rows: Annotated[int, Field(ge=0)] = 0
+    """Joint: how many of the latest rows of a hidden history that loss asks for; 0 for all."""
+
     adversarial_weight: Weight = 0.0
     """Joint: factor of the Wasserstein distance, as in equation 13, at the end; it rises from
     nothing in a straight line. 0 trains no critic."""

@@ -235,3 +235,32 @@ def test_where_nobody_is_shared_the_shared_losses_are_left_out(joint: Context) -
     figures = phase.step(0)
     assert {"loss/north", "loss/south", "wasserstein"} <= set(figures)
     assert not {"cold/north", "cold/south", "shared"} & set(figures)
+
+
+@pytest.mark.parametrize(("cold_rows", "asked"), [(0, {3, 2, 1}), (1, {1}), (2, {2, 1})])
+def test_a_cold_start_asks_for_the_latest_rows_alone(
+    joint: Context, cold_rows: int, asked: set[int]
+) -> None:
+    north, south = joint.data.domains
+    weights = {name: weight.clone() for name, weight in joint.networks.state_dict().items()}
+
+    def cold(*, back: int | None) -> float:
+        """Give the first loss where each user's row so far from the end is another one."""
+        joint.networks.load_state_dict(weights)
+        rows = np.array(north.training.rows)
+        if back is not None:
+            places = north.training.ends - back
+            rows[places] = rows[places] % north.items + 1
+        training = dataclasses.replace(north.training, rows=rows)
+        data = dataclasses.replace(
+            joint.data, domains=(dataclasses.replace(north, training=training), south)
+        )
+        fine_tuning = ALL_TERMS.model_copy(update={"cold_rows": cold_rows})
+        settings = joint.settings.model_copy(update={"fine_tuning": fine_tuning})
+        phase = JointFineTuning(dataclasses.replace(joint, data=data, settings=settings), 2)
+        return float(phase.step(0)["cold/north"].detach())
+
+    assert north.training.lengths.min() == 3
+    as_it_is = cold(back=None)
+    assert cold(back=None) == as_it_is
+    assert {back for back in (3, 2, 1) if cold(back=back) != as_it_is} == asked
