@@ -99,7 +99,7 @@ class CnGan:
             )
             one_pass = merge_pass(data, merge, place, settings.merge, (seed, _MERGING))
             validate = Validated(data, {domain.name: merge})
-            learn([one_pass], merge, validate, settings.merge)
+            learn([one_pass], merge, validate, settings.merge, start_counts=True)
             merges[domain.name] = merge
         return as_system(data, merges)
 

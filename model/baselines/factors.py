@@ -262,7 +262,7 @@ def learn(
     validate: Callable[[], float],
     settings: RankingSettings,
     *,
-    learned_before: bool = False,
+    start_counts: bool = False,
 ) -> None:
     """Take the rounds in turn, epoch after epoch, and keep the weights that validated best.
 
@@ -271,12 +271,12 @@ def learn(
         network: All that learns.
         validate: Gives NDCG@10 on the validation rows.
         settings: When to look and when to stop.
-        learned_before: Whether the weights at the start may be the best there are.
+        start_counts: Whether the weights at the start may be the best there are.
     """
     selection = Selection(
         network, validate, interval=settings.validation_epochs, patience=settings.patience
     )
-    if learned_before:
+    if start_counts:
         selection.look()
     for epoch in range(settings.epochs):
         for each in rounds:

@@ -96,7 +96,7 @@ def merged_by_maps(
         merge = Merge(data, found, place, (maps[place], maps[1 - place]), settings.merge)
         one_pass = merge_pass(data, merge, place, settings.merge, (seed, _MERGING))
         validate = Validated(data, {domain.name: merge})
-        learn([one_pass], merge, validate, settings.merge, learned_before=True)
+        learn([one_pass], merge, validate, settings.merge, start_counts=True)
         merges[domain.name] = merge
     return merges
 

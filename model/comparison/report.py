@@ -1,8 +1,8 @@
 """Finished runs to one report: means and deviations over seeds, differences with their intervals.
 
-    {"dataset": digest, "question_seed": 0, "newcomer_share": 0.2, "versions": [{...}],
-     "code": [digest],
-     "systems": {"<name>": {"title", "ours", "seeds", "settings", "minutes", "peak_mib", "tuning"}},
+    {"dataset": digest, "question_seed": 0, "versions": [{...}], "code": [digest],
+     "systems": {"<name>": {"title", "ours", "seeds", "newcomer_share", "settings", "minutes",
+                            "peak_mib", "tuning"}},
      "domains": {"<domain>": {"<slice>": {
          "users": n,
          "systems": {"<name>": {"full": {"ndcg@10": {"mean": x, "deviation": y}, ...},
@@ -81,7 +81,6 @@ def make_report(
     return {
         "dataset": first.facts.dataset,
         "question_seed": first.facts.question_seed,
-        "newcomer_share": max(result.facts.newcomer_share for result in results),
         "resamples": resamples,
         "versions": _distinct(result.facts.versions for result in results),
         "code": _distinct(result.code for result in results),
@@ -130,7 +129,12 @@ def check_together(finished: Sequence[Finished]) -> None:
             if getattr(facts, name) != getattr(first.result.facts, name):
                 raise BadArtifactError(f"{first.path} and {run.path} differ in their {name}")
         alike = of_share.setdefault(facts.newcomer_share > 0, run)
-        for name, of in (("settings", other), ("device", other), ("newcomer_share", alike)):
+        for name, of in (
+            ("settings", other),
+            ("device", other),
+            ("newcomer_share", other),
+            ("newcomer_share", alike),
+        ):
             if getattr(facts, name) != getattr(of.result.facts, name):
                 raise BadArtifactError(
                     f"{of.path} and {run.path} differ in their {name}; remove one of them"
@@ -143,6 +147,7 @@ def _about(results: Sequence[Result]) -> dict[str, Any]:
         "title": first.title,
         "ours": first.ours,
         "seeds": [result.facts.seed for result in results],
+        "newcomer_share": first.facts.newcomer_share,
         "settings": first.facts.settings,
         "minutes": _spread([result.minutes for result in results]),
         "resumed": any(result.resumed for result in results),
@@ -178,7 +183,7 @@ def _best_baseline(runs: Mapping[str, _Runs], domain: str, part: str) -> str | N
     means = {
         name: system.figure(domain, part, "full", MAIN)["mean"] or 0.0
         for name, system in runs.items()
-        if not system.results[0].ours
+        if not system.results[0].ours and system.users(domain, part)
     }
     return max(means, key=lambda name: means[name], default=None)
 

@@ -33,7 +33,7 @@ from model.comparison.results import (
 from model.comparison.settings import CompareSettings, flattened, with_values
 from model.comparison.systems import Entry, Task
 from model.data.dataset import Dataset
-from model.data.newcomers import draw_newcomers, untied
+from model.data.newcomers import draw_newcomers, with_newcomers
 from model.data.training_data import TrainingData
 from model.errors import RecGuruError, TrainingError
 from model.evaluation.protocol import Flags, Questions, Scorer, questions
@@ -49,7 +49,7 @@ Say = Callable[[str], None]
 _log = logging.getLogger(__name__)
 _TRIAL_SEED = 0
 _LEARNED = "learned"
-"""The folder of the dataset that systems learn from."""
+"""The folder of the datasets that systems learn from."""
 T = TypeVar("T")
 
 
@@ -83,13 +83,14 @@ class Runs:
     """
 
     def __init__(self, data: Path, out: Path, settings: CompareSettings, say: Say) -> None:
-        dataset = Dataset.read(data)
+        dataset = learned = Dataset.read(data)
         share, seed = settings.newcomer_share, settings.question_seed
-        self._newcomers = draw_newcomers(len(dataset.shared), share=share, seed=seed)
         self._folder = data
-        if len(self._newcomers):
-            self._folder = untied(dataset, out / _LEARNED, share=share, seed=seed)
-        self._data = TrainingData.of(Dataset.read(self._folder))
+        if len(draw_newcomers(len(dataset.shared), share=share, seed=seed)):
+            self._folder = with_newcomers(dataset, out / _LEARNED, share=share, seed=seed)
+            learned = Dataset.read(self._folder)
+        self._newcomers = dataset.shared[~np.isin(dataset.shared[:, 0], learned.shared[:, 0])]
+        self._data = TrainingData.of(learned)
         self._dataset = dataset
         self._out = out
         self._settings = settings
@@ -217,7 +218,7 @@ class Runs:
             del cold["slices"]
             found[domain.name] = {"all": everyone, **slices, "cold": cold}
             new = self._are_new(asked_cold)
-            if self._settings.newcomer_share:
+            if len(self._newcomers):
                 found[domain.name]["newcomers"] = slice_figures(ranks_cold, new)
             kept[domain.name] = DomainRanks.of(asked, ranks, ranks_cold, new)
         return found, kept
@@ -225,7 +226,7 @@ class Runs:
     def _are_new(self, asked: Questions) -> Flags:
         """Say whose questions are those of newcomers, (Q,)."""
         place = [domain.name for domain in self._dataset.domains].index(asked.domain)
-        return np.isin(asked.users, self._dataset.shared[self._newcomers, place])
+        return np.isin(asked.users, self._newcomers[:, place])
 
     def _ranked(self, scorer: Scorer, domain: str, *, cold: bool) -> tuple[Questions, Ranks]:
         if (domain, cold) not in self._questions:
@@ -241,7 +242,7 @@ class Runs:
             settings=settings.model_dump(mode="json"),
             seed=seed,
             question_seed=self._settings.question_seed,
-            newcomer_share=self._settings.newcomer_share,
+            newcomer_share=self._settings.newcomer_share if len(self._newcomers) else 0.0,
             device=self._settings.device if entry.on_device else "cpu",
             versions=self._versions,
         )

@@ -70,10 +70,10 @@ def summary(report: Report) -> str:
             cells = []
             for part in asked:
                 full, sampled = (
-                    percent(parts[part]["systems"][name][ranking]["ndcg@10"]["mean"])
-                    for ranking in RANKINGS
+                    parts[part]["systems"][name][ranking]["ndcg@10"]["mean"] for ranking in RANKINGS
                 )
-                cells.append((_NONE if full == _NONE else f"{full} ({sampled})").rjust(16))
+                cell = _NONE if full is None else f"{percent(full)} ({percent(sampled)})"
+                cells.append(cell.rjust(16))
             lines.append(f"{title:<{longest}}" + "".join(cells))
     return "\n".join(lines)
 
@@ -87,8 +87,19 @@ def _origin(report: Report) -> str:
     return (
         f"Dataset `{report['dataset'][:12]}`, test rows, sampled negatives drawn with seed"
         f" {report['question_seed']}; {versions}; code {code}. All figures in per cent, mean"
-        " ± deviation over seeds."
+        f" ± deviation over seeds. {_newcomers(report)}"
     )
+
+
+def _newcomers(report: Report) -> str:
+    """Say which systems learned that newcomers are shared users."""
+    shares = {about["title"]: about["newcomer_share"] for about in report["systems"].values()}
+    told = [title for title, share in shares.items() if not share]
+    if len(told) == len(shares):
+        return "All shared users were known to be shared in training."
+    but = f", but not to {', '.join(told)}" if told else ""
+    share = 100 * max(shares.values())
+    return f"{share:g} % of the shared users, the newcomers, were two users each in training{but}."
 
 
 def _table_2(report: Report, ranking: str) -> str:

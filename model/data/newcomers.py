@@ -5,6 +5,8 @@ But who has learned from both, and that they are one user's, has learned to tell
 other: nobody knows that of a user who comes from the other domain tomorrow.
 """
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,58 +14,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.dataset import FORMAT, KIND, Dataset, write_dataset
-from model.errors import NotFoundError
-from model.files import publishing, read_manifest
+from model.errors import NotFoundError, RecGuruError
+from model.files import canonical_json, publishing, read_manifest
 
-_COMMAND = "untie"
-_NEWCOMERS = 2
+_DRAW = 2
 """Sets these draws apart from those of the sampled negatives of either domain."""
+_HAIR = 1e-9
+"""More than a product of floats is off, less than a user: 0.29 of 100 are 29."""
 
 
 def draw_newcomers(shared: int, *, share: float, seed: int) -> NDArray[np.int64]:
-    """Draw a share of so many shared users -> places among them, ascending, (K,).
+    """Draw a share of so many shared users, rounded down -> places among them, ascending, (K,).
 
     With one seed, those of a lower share are among those of a higher one.
     """
-    order = np.random.default_rng([seed, _NEWCOMERS]).permutation(shared)
-    return np.sort(order[: int(share * shared)])
+    order = np.random.default_rng([seed, _DRAW]).permutation(shared)
+    return np.sort(order[: int(share * shared + _HAIR)])
 
 
-def untied(dataset: Dataset, out: Path, *, share: float, seed: int) -> Path:
+def with_newcomers(dataset: Dataset, out: Path, *, share: float, seed: int) -> Path:
     """Write a dataset in which a share of the shared users are two users each, unless it is there.
 
     Users, items and sequences are the same, and stand in the same places.
 
     Args:
         dataset: The dataset to start from.
-        out: Where the new one is to appear; one made from other data or options is replaced.
+        out: A folder of such datasets, each under a name of its own; nothing in it is replaced.
         share: Of the shared users, at least 0 and below 1.
         seed: What `draw_newcomers` draws them with.
 
     Returns:
-        `out`.
+        The folder of that one.
 
     Raises:
-        RecGuruError: If there is something else at `out`, or the disk is full.
+        BadArtifactError: If its manifest is damaged.
+        RecGuruError: If something else is in its place, or the disk is full.
     """
     options = {"share": share, "seed": seed}
-    made = {"command": _COMMAND, "dataset": dataset.digest, "options": options}
-    old = _made(out)
-    if old != made:
+    made = {"command": "compare", "dataset": dataset.digest, "options": options}
+    folder = out / hashlib.sha256(canonical_json(made)).hexdigest()[:12]
+    if not _is_there(folder, made):
         places = draw_newcomers(len(dataset.shared), share=share, seed=seed)
         shared = np.delete(dataset.shared, places, axis=0)
         report = _report(dataset, len(shared))
-        with publishing(out, replace=old.get("command") == _COMMAND) as folder:
-            write_dataset(folder, dataset.domains, shared, made=made, report=report)
-    return out
+        try:
+            with publishing(folder) as place:
+                write_dataset(place, dataset.domains, shared, made=made, report=report)
+        except RecGuruError:
+            if not _is_there(folder, made):  # else another process was quicker
+                raise
+    return folder
 
 
-def _made(folder: Path) -> dict[str, Any]:
-    """Say what the dataset in a folder was made from; nothing of that where there is none."""
+def _is_there(folder: Path, made: Mapping[str, Any]) -> bool:
     try:
-        return dict(read_manifest(folder, kind=KIND, format_number=FORMAT)["made"])
+        return bool(read_manifest(folder, kind=KIND, format_number=FORMAT)["made"] == made)
     except NotFoundError:
-        return {}
+        return False
 
 
 def _report(dataset: Dataset, shared: int) -> dict[str, Any]:

@@ -220,7 +220,9 @@ class JointFineTuning:
     def _cold_loss(
         self, place: int, users: Places, other: Tensor, negatives: Tensor | None
     ) -> Tensor:
-        """Predict the latest rows of shared users from the GURs of their other domain, (S, D).
+        """Predict rows of shared users, `cold_rows`, from the GURs of their other domain, (S, D).
+
+        Nothing of the domain itself is shown.
 
         Item embeddings stand still here: the few users who are asked again and again would draw
         the items of their own near each other, at everyone else's cost.

@@ -145,10 +145,8 @@ def test_the_best_vectors_are_kept_and_learning_ends_when_nothing_better_comes()
     assert (factors.users.values != seen[4]).any()
 
 
-@pytest.mark.parametrize("learned_before", [True, False])
-def test_what_was_learned_before_is_kept_where_nothing_better_comes(
-    *, learned_before: bool
-) -> None:
+@pytest.mark.parametrize("start_counts", [True, False])
+def test_what_was_start_counts_is_kept_where_nothing_better_comes(*, start_counts: bool) -> None:
     factors = Factors(4, 40, 3, torch.Generator().manual_seed(1))
     settings = FactorSettings(epochs=6, batch_rows=4, validation_epochs=2, patience=3)
     seen: list[torch.Tensor] = []
@@ -159,11 +157,11 @@ def test_what_was_learned_before_is_kept_where_nothing_better_comes(
 
     start = factors.users.values.clone()
     rounds = [Pass(factors, Examples.of(SEQUENCES, 40), settings, (3,))]
-    learn(rounds, factors, validate, settings, learned_before=learned_before)
+    learn(rounds, factors, validate, settings, start_counts=start_counts)
 
-    assert bool((factors.users.values == start).all()) == learned_before
+    assert bool((factors.users.values == start).all()) == start_counts
     assert (factors.users.values == seen[0]).all()
-    assert len(seen) == 3 + learned_before
+    assert len(seen) == 3 + start_counts
 
 
 def test_scores_are_inner_products_and_popularity_for_nobody() -> None:

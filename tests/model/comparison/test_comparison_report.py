@@ -1,6 +1,7 @@
 """What the report says of finished runs: against numbers worked by hand and a slow bootstrap."""
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from model.comparison.results import (
     Result,
     Tuning,
     read_ranks,
+    read_record,
     result_path,
     write_ranks,
     write_record,
@@ -283,7 +285,7 @@ def test_runs_that_set_nobody_apart_have_no_figures_of_newcomers(tmp_path: Path)
     alone = make_report([former], against=None, resamples=100)
 
     found = report["domains"]["books"]["newcomers"]
-    assert (report["newcomer_share"], alone["newcomer_share"]) == (0.5, 0.0)
+    assert [about["newcomer_share"] for about in report["systems"].values()] == [0.0, 0.5]
     assert found["users"] == 2
     figures = found["systems"]["newer"]["full"]
     assert figures["ndcg@10"]["mean"] == pytest.approx((1 / math.log2(5) + 1 / math.log2(9)) / 2)
@@ -292,6 +294,11 @@ def test_runs_that_set_nobody_apart_have_no_figures_of_newcomers(tmp_path: Path)
     assert alone["domains"]["books"]["newcomers"]["users"] == 0
     assert summary(report).splitlines()[2].split()[-1] == "-"
     assert "newcomers" not in summary(alone)
+    assert found["differences"]["best_baseline"]["to"] == "newer"
+    told = (
+        "50 % of the shared users, the newcomers, were two users each in training, but not to FOR"
+    )
+    assert told in as_markdown(report)
     assert "two users'" in as_markdown(report)
     assert "two users'" not in as_markdown(alone)
 
@@ -306,6 +313,20 @@ def test_runs_with_other_newcomers_do_not_stand_in_one_table(tmp_path: Path) -> 
     make_report(runs[:2], against=None, resamples=100)
     with pytest.raises(BadArtifactError, match=r"one-0.json and .*other-0.json differ in their ne"):
         make_report(runs, against=None, resamples=100)
+
+    both = [runs[0], write_run(tmp_path, "none", 1, full, newcomer_share=0.2)]
+    for pair in (both, both[::-1]):
+        with pytest.raises(BadArtifactError, match=r"differ in their newcomer_share; remove one"):
+            make_report(pair, against=None, resamples=100)
+
+
+def test_facts_written_before_newcomers_were_set_apart_say_that_nobody_was(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "former", 0, [1, 2, 3, 4])
+    content = json.loads(run.path.read_text(encoding="utf-8"))
+    del content["facts"]["newcomer_share"]
+    run.path.write_text(json.dumps(content), encoding="utf-8")
+
+    assert read_record(run.path, Result) == run.result
 
 
 def test_ranks_written_before_newcomers_were_set_apart_are_read(tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """A dataset in which some shared users are two users each."""
 
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from model.data.dataset import Dataset
-from model.data.newcomers import draw_newcomers, untied
+from model.data.newcomers import draw_newcomers, with_newcomers
 from model.errors import RecGuruError
 from tests.model.comparison.systems_in_tests import write_folder
 from tests.model.dataset_making import random_dataset
@@ -26,12 +29,13 @@ def test_those_of_a_lower_share_are_among_those_of_a_higher_one() -> None:
     assert few < many < set(range(50))
     assert set(draw_newcomers(50, share=0.1, seed=4)) != few
     assert len(draw_newcomers(4, share=0.2, seed=0)) == 0
+    assert len(draw_newcomers(100, share=0.29, seed=0)) == 29  # 28.999999999999996 in floats
 
 
 def test_only_who_is_shared_differs(dataset: Dataset, tmp_path: Path) -> None:
     places = draw_newcomers(100, share=0.2, seed=5)
 
-    made = Dataset.read(untied(dataset, tmp_path / "out", share=0.2, seed=5))
+    made = Dataset.read(with_newcomers(dataset, tmp_path / "out", share=0.2, seed=5))
 
     gone = {tuple(pair) for pair in dataset.shared[places].tolist()}
     left = {tuple(pair) for pair in made.shared.tolist()}
@@ -46,29 +50,50 @@ def test_only_who_is_shared_differs(dataset: Dataset, tmp_path: Path) -> None:
     assert made.report["shared_users"] == 80
 
 
-def test_it_is_written_once_and_again_for_other_users(dataset: Dataset, tmp_path: Path) -> None:
-    def shared(seed: int) -> tuple[list[int], int]:
-        made = Dataset.read(untied(dataset, tmp_path / "out", share=0.2, seed=seed))
-        return made.shared[:, 0].tolist(), (tmp_path / "out").stat().st_ino
+def test_it_is_written_once_and_another_lies_beside_it(dataset: Dataset, tmp_path: Path) -> None:
+    first = with_newcomers(dataset, tmp_path / "out", share=0.2, seed=0)
+    before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
 
-    first = shared(0)
+    again = with_newcomers(dataset, tmp_path / "out", share=0.2, seed=0)
+    others = [
+        with_newcomers(dataset, tmp_path / "out", share=share, seed=seed)
+        for share, seed in ((0.1, 0), (0.2, 1))
+    ]
+    of_itself = with_newcomers(Dataset.read(first), tmp_path / "out", share=0.2, seed=0)
 
-    assert shared(0) == first
-    assert shared(1)[0] != first[0]
-    assert shared(0)[0] == first[0]
+    assert again == first
+    assert len({first, of_itself, *others}) == 4
+    assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == before
+    assert [len(Dataset.read(each).shared) for each in (first, of_itself)] == [80, 64]
+
+
+def test_several_may_write_it_at_once(dataset: Dataset, tmp_path: Path) -> None:
+    start = threading.Barrier(6)
+
+    def write() -> Path:
+        start.wait()
+        return with_newcomers(dataset, tmp_path / "out", share=0.2, seed=0)
+
+    with ThreadPoolExecutor(6) as pool:
+        folders = {each.result() for each in [pool.submit(write) for _ in range(6)]}
+
+    (folder,) = folders
+    assert len(Dataset.read(folder).shared) == 80
+    assert list((tmp_path / "out").iterdir()) == [folder]
 
 
 @pytest.mark.parametrize("content", ["a note", "a dataset"])
-def test_what_else_is_there_stays(dataset: Dataset, tmp_path: Path, content: str) -> None:
-    out = tmp_path / "out"
+def test_what_else_is_in_its_place_stays(dataset: Dataset, tmp_path: Path, content: str) -> None:
+    place = with_newcomers(dataset, tmp_path / "out", share=0.2, seed=0)
+    shutil.rmtree(place)
     if content == "a note":
-        out.mkdir()
-        (out / "note").write_text("mine", encoding="utf-8")
+        place.mkdir()
+        (place / "note").write_text("mine", encoding="utf-8")
     else:
-        write_folder(dataset, out)
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+        write_folder(dataset, place)
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
 
-    with pytest.raises(RecGuruError, match=r"out"):
-        untied(dataset, out, share=0.2, seed=0)
+    with pytest.raises(RecGuruError, match=rf"{place.name} exists already"):
+        with_newcomers(dataset, tmp_path / "out", share=0.2, seed=0)
 
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
