@@ -37,14 +37,7 @@ class Popularity:
     @classmethod
     def restore(cls, data: TrainingData, settings: PopularitySettings, tensors: Tensors) -> Self:
         """Take back the shares; see `Kind.restore`."""
-        return cls(
-            {
-                each.name: stored(tensors, f"{each.name}.shares", (each.items + 1,)).astype(
-                    np.float32
-                )
-                for each in data.domains
-            }
-        )
+        return cls(_stored(data, tensors, "shares"))
 
     def tensors(self) -> Tensors:
         """Return the shares of both domains."""
@@ -103,15 +96,7 @@ class LatestPopularity:
         cls, data: TrainingData, settings: LatestPopularitySettings, tensors: Tensors
     ) -> Self:
         """Take back the shares; see `Kind.restore`."""
-        everyone, shared = (
-            {
-                each.name: stored(tensors, f"{each.name}.{name}", (each.items + 1,)).astype(
-                    np.float32
-                )
-                for each in data.domains
-            }
-            for name in ("everyone", "shared")
-        )
+        everyone, shared = (_stored(data, tensors, name) for name in ("everyone", "shared"))
         return cls(_others(data), everyone, shared)
 
     def tensors(self) -> Tensors:
@@ -135,6 +120,13 @@ class LatestPopularity:
             len(each.get(domain, ())) == 0 and len(each.get(other, ())) > 0 for each in histories
         ]
         return np.where(np.array(new, np.bool_)[:, None], self._shared[domain], everyone)
+
+
+def _stored(data: TrainingData, tensors: Tensors, name: str) -> dict[str, Floats]:
+    return {
+        each.name: stored(tensors, f"{each.name}.{name}", (each.items + 1,)).astype(np.float32)
+        for each in data.domains
+    }
 
 
 def _latest(training: Sequences, users: Places, last: int) -> Sequences:

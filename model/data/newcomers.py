@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.dataset import FORMAT, KIND, Dataset, write_dataset
+from model.data.report import shared_figures
 from model.errors import NotFoundError, RecGuruError
 from model.files import canonical_json, publishing, read_manifest
 
@@ -79,8 +80,7 @@ def _report(dataset: Dataset, shared: int) -> dict[str, Any]:
     domains = {
         domain.name: {
             **before.get(domain.name, {}),
-            "shared_users": shared,
-            "shared_share": round(shared / len(domain.users), 4),
+            **shared_figures(len(domain.users), shared),
         }
         for domain in dataset.domains
     }

@@ -80,6 +80,10 @@ def history_figures(histories: Histories, shared: int) -> dict[str, Any]:
             **{f"p{quantile}": int(cut) for quantile, cut in zip(QUANTILES, cuts, strict=True)},
             "max": int(lengths.max()),
         },
-        "shared_users": shared,
-        "shared_share": round(shared / len(histories.user_ids), 4),
+        **shared_figures(len(histories.user_ids), shared),
     }
+
+
+def shared_figures(users: int, shared: int) -> dict[str, Any]:
+    """Return how many of a domain's users stand in both domains, as the report holds it."""
+    return {"shared_users": shared, "shared_share": round(shared / users, 4)}

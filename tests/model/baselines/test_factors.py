@@ -146,7 +146,7 @@ def test_the_best_vectors_are_kept_and_learning_ends_when_nothing_better_comes()
 
 
 @pytest.mark.parametrize("start_counts", [True, False])
-def test_what_was_start_counts_is_kept_where_nothing_better_comes(*, start_counts: bool) -> None:
+def test_the_start_is_kept_where_it_counts_and_nothing_better_comes(*, start_counts: bool) -> None:
     factors = Factors(4, 40, 3, torch.Generator().manual_seed(1))
     settings = FactorSettings(epochs=6, batch_rows=4, validation_epochs=2, patience=3)
     seen: list[torch.Tensor] = []
