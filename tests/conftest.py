@@ -1,8 +1,10 @@
 """Small real artifacts that several packages test with."""
 
+import logging
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -102,9 +104,16 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture
-def recguru(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run `recguru` command lines."""
-    return Command(monkeypatch, capsys)
+def recguru(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Command]:
+    """Run `recguru` command lines; their logging ends with the test, as its captured streams do."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    yield Command(monkeypatch, capsys)
+    for handler in root.handlers[:]:
+        if handler not in before and type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
 
 
 def _domain(name: str, users: int, items: int, generator: np.random.Generator) -> DomainData:
