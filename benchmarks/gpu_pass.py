@@ -46,9 +46,8 @@ class Passed:
 
 def networks_of(items: int, width: int, device: torch.device) -> ServingNetworks:
     """Draw networks that read the GUR of the domain itself."""
-    settings = NetworkSettings.model_validate(
-        {**RECGURU["network"], "memory": "own", "width": width, "feed_forward": 2 * width}
-    )
+    size = {"memory": "own", "bridge_share": 0.0, "width": width, "feed_forward": 2 * width}
+    settings = NetworkSettings.model_validate({**RECGURU["network"], **size})
     networks = ServingNetworks({DOMAIN: items}, settings)
     initialise(networks, torch.Generator().manual_seed(1))
     return networks.to(device).requires_grad_(requires_grad=False).eval()

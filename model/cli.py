@@ -30,7 +30,7 @@ def train(  # noqa: PLR0913  # every flag is a parameter
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Train the three phases: pre-training, adversarial, fine-tuning.
+    """Train the phases: pre-training, adversarial, fine-tuning, bridging.
 
     Writes checkpoints, metrics.jsonl, TensorBoard events, training.png, alignment.png, summary.txt
     and the bundle.

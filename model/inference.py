@@ -91,7 +91,7 @@ class Inference:
         self.width = settings.width
         self.max_history = settings.max_history
         self._recent = settings.recent
-        self.reads_others = settings.memory in {"other", "cold", "both"}
+        self.reads_others = settings.reads_others
         """Whether histories in other domains than the target count."""
         self.gur_cache: GurCache | None = None
         """Where GURs are kept for users who ask again; None makes each anew."""
@@ -99,6 +99,7 @@ class Inference:
         """What a group of users costs by itself, in steps of padding; see `alike`."""
         self._reads_own = settings.memory in {"own", "both"}
         self._only_cold = settings.memory == "cold"
+        self._bridged = settings.bridge_share > 0
         self._networks = networks
         self._device = device
 
@@ -152,6 +153,7 @@ class Inference:
         gurs = self._gurs(order, lists, wanted)
         chosen = gurs[np.arange(len(first)), first].cpu().numpy()  # zeros where nothing is known
         preferences = self._preferences(domain, lists[0], gurs, read)
+        self._blend_bridged(order, lists, there, preferences)
         return Encoded(chosen, _zeroed(preferences, there), [_basis(known) for known in there])
 
     def prefer(self, domain: str, histories: Sequence[Mapping[str, Rows]]) -> Preferred:
@@ -160,6 +162,7 @@ class Inference:
         read = self._read(there)
         gurs = self._gurs(order, lists, read)
         preferences = self._preferences(domain, lists[0], gurs, read)
+        self._blend_bridged(order, lists, there, preferences)
         return Preferred(_zeroed(preferences, there), [_basis(known) for known in there])
 
     def _known(
@@ -228,6 +231,32 @@ class Inference:
                 shown = show_gurs(there, steps=rows.shape[1] + 1)
                 preferences[members] = recommender(rows, memory, shown, last=1)[:, -1]
         return preferences.cpu().numpy()
+
+    def _blend_bridged(
+        self,
+        order: Sequence[str],
+        lists: Sequence[Sequence[Rows]],
+        there: Known,
+        preferences: Floats,
+    ) -> None:
+        """Blend into preferences (B, D) of users new to the target what they prefer elsewhere."""
+        if not self._bridged:
+            return
+        first = there.argmax(axis=1)  # the domain that answers
+        for place, name in enumerate(order[1:], start=1):
+            users = np.flatnonzero(there[:, place] & (first == place))
+            if len(users):
+                column = lists[place]
+                elsewhere = self.prefer(
+                    name, [{name: column[user]} for user in users.tolist()]
+                ).preferences
+                own, other = self._vectors(preferences[users]), self._vectors(elsewhere)
+                with torch.inference_mode():
+                    blended = self._networks.bridge(order[0]).blended(own, other)
+                preferences[users] = blended.cpu().numpy()
+
+    def _vectors(self, values: Floats) -> Tensor:
+        return torch.from_numpy(values).to(self._device)
 
     def _alike(
         self, lists: Sequence[Rows], users: Places, longest: int

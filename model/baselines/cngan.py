@@ -35,7 +35,6 @@ from model.baselines.system import Tensors
 from model.baselines.transfer import (
     Found,
     Merge,
-    Perceptron,
     TransferSettings,
     Validated,
     as_system,
@@ -44,6 +43,7 @@ from model.baselines.transfer import (
 )
 from model.data.batches import Places
 from model.data.training_data import TrainingData
+from model.networks.perceptron import Perceptron
 from model.settings import Settings
 
 _GENERATING, _MERGING = 4, 5

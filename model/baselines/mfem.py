@@ -25,7 +25,6 @@ from model.baselines.system import Tensors
 from model.baselines.transfer import (
     Found,
     Merge,
-    Perceptron,
     TransferSettings,
     Validated,
     as_system,
@@ -33,6 +32,7 @@ from model.baselines.transfer import (
     shared_vectors,
 )
 from model.data.training_data import TrainingData
+from model.networks.perceptron import Perceptron
 from model.settings import Settings
 from model.training.selection import Selection
 

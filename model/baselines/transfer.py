@@ -192,22 +192,3 @@ def shared_vectors(data: TrainingData, found: Found) -> tuple[Tensor, Tensor]:
         for place, domain in enumerate(data.domains)
     )
     return first, second
-
-
-class Perceptron(nn.Module):
-    """Two fully connected layers, tanh between them; the second starts at zero."""
-
-    def __init__(self, sizes: tuple[int, int, int], generator: torch.Generator) -> None:
-        super().__init__()
-        read, hidden, give = sizes
-        self.hidden = undrawn_linear(read, hidden)
-        self.out = undrawn_linear(hidden, give)
-        with torch.no_grad():
-            self.hidden.weight.normal_(0, read**-0.5, generator=generator)
-            for silent in (self.hidden.bias, self.out.weight, self.out.bias):
-                silent.zero_()
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Map vectors (B, read) -> (B, give)."""
-        mapped: Tensor = self.out(torch.tanh(self.hidden(vectors)))
-        return mapped

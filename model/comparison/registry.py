@@ -121,6 +121,7 @@ _AS_PUBLISHED: Space = {
     "adversarial.adversarial_weight": [0.1, 1.0],
 }
 _ALONE: Values = {
+    "network.bridge_share": 0.0,
     "pre_training.item_start": "neighbours",
     "fine_tuning.cold_weight": 0.0,
     "fine_tuning.shared_weight": 0.0,
@@ -196,7 +197,9 @@ _ENTRIES = (
     _ablation("apart", "no joint start", {"pre_training.item_start": "neighbours"}),
     _ablation("joint", "all start joint", {"fine_tuning.item_start": "encoder"}),
     _ablation("other", "other GUR read by all", {"network.memory": "other"}),
-    _ablation("both", "both GURs read by all", {"network.memory": "both"}),
+    _ablation(
+        "both", "both GURs read by all", {"network.memory": "both", "network.bridge_share": 0.0}
+    ),
     _ablation(
         "unaligned",
         "no alignment",

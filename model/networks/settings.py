@@ -59,6 +59,15 @@ class NetworkSettings(Settings):
     """With `cosine`: what an item of the history weighs in proportion to the next in the mean that
     is added to a recommender's output; 0 adds none."""
 
+    bridge_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of users with no history in the target domain: what their preference vector of the other
+    domain, brought to this one, weighs in the answer; the rest is what is read from the GUR, which
+    answers alone where no shared user taught a bridge. 0 builds none. Needs a `memory` of `other`
+    or `cold`: with the own GUR in it a preference vector may have been learned by heart as well."""
+
+    bridge_hidden: Annotated[int, Field(ge=1, le=8192)] = 128
+    """Hidden numbers of a bridge."""
+
     critic_layers: Annotated[int, Field(ge=1, le=16)] = 4
     """Fully connected layers of the critic."""
 
@@ -72,6 +81,11 @@ class NetworkSettings(Settings):
         They are never more than the encoder reads.
         """
         return min(self.recent + 1, self.max_history)
+
+    @property
+    def reads_others(self) -> bool:
+        """Whether histories in other domains than the target count."""
+        return self.memory in {"other", "cold", "both"}
 
     def of_encoder(self) -> Self:
         """Return the size of the encoder and its embeddings."""
@@ -87,4 +101,8 @@ class NetworkSettings(Settings):
             raise ValueError(f"recent {self.recent} is more than max_history {self.max_history}")
         if self.recent_decay and self.scoring != "cosine":
             raise ValueError("recent_decay needs scoring 'cosine'")
+        if self.bridge_share and self.memory not in {"other", "cold"}:
+            raise ValueError(
+                f"bridge_share above 0 needs memory 'other' or 'cold', not {self.memory!r}"
+            )
         return self

@@ -1,6 +1,7 @@
 """The networks together: those that serve, and those that training needs besides."""
 
 from collections.abc import Mapping
+from itertools import filterfalse
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from model.networks.autoencoder import (
     GurEncoder,
     Reconstructor,
 )
+from model.networks.bridge import PreferenceBridge
 from model.networks.critic import Critic
 from model.networks.recommender import Recommender
 from model.networks.settings import NetworkSettings
@@ -18,7 +20,7 @@ from model.weight_names import module_key
 
 
 class ServingNetworks(nn.Module):
-    """What answers a call: the shared encoder and a recommender per domain."""
+    """What answers a call: the shared encoder; per domain a recommender and, if any, a bridge."""
 
     def __init__(self, items: Mapping[str, int], settings: NetworkSettings) -> None:
         super().__init__()
@@ -26,12 +28,22 @@ class ServingNetworks(nn.Module):
         self.recommenders = nn.ModuleDict(
             {module_key(domain): Recommender(count, settings) for domain, count in items.items()}
         )
+        bridged = items if settings.bridge_share else ()
+        self.bridges = nn.ModuleDict(
+            {module_key(domain): PreferenceBridge(settings) for domain in bridged}
+        )
 
     def recommender(self, domain: str) -> Recommender:
         """Return the recommender of one domain."""
         recommender = self.recommenders[module_key(domain)]
         assert isinstance(recommender, Recommender)  # noqa: S101  # ModuleDict forgets the type
         return recommender
+
+    def bridge(self, domain: str) -> PreferenceBridge:
+        """Return the bridge to one domain; only where the settings ask for bridges."""
+        bridge = self.bridges[module_key(domain)]
+        assert isinstance(bridge, PreferenceBridge)  # noqa: S101  # ModuleDict forgets the type
+        return bridge
 
 
 class TrainingNetworks(nn.Module):
@@ -55,9 +67,14 @@ class TrainingNetworks(nn.Module):
 
 
 def initialise(networks: nn.Module, generator: torch.Generator) -> None:
-    """Draw every weight anew from a generator on the CPU; padding rows and biases become zero."""
+    """Draw every weight anew from a generator on the CPU; padding rows and biases become zero.
+
+    Bridges are left as they are: what else is drawn does not hang on whether there are any.
+    """
+    bridges = [module for module in networks.modules() if isinstance(module, PreferenceBridge)]
+    left = {part for bridge in bridges for part in bridge.modules()}
     with torch.no_grad():
-        for module in networks.modules():
+        for module in filterfalse(left.__contains__, networks.modules()):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight, generator=generator)
                 nn.init.zeros_(module.bias)

@@ -1,1 +1,1 @@
-"""The three phases of Algorithm 1, their checkpoints and their records."""
+"""The phases of Algorithm 1 and one beyond it, their checkpoints and their records."""

@@ -17,6 +17,7 @@ from model.errors import BadSettingError, RecGuruError
 from model.files import canonical_json, write_bytes_atomically
 from model.networks.system import TrainingNetworks, initialise
 from model.training.alignment import measure_alignment, sample_gurs, write_gurs
+from model.training.bridging import Bridging
 from model.training.checkpoint import Checkpoints, Progress
 from model.training.context import Context
 from model.training.export import export_bundle
@@ -41,7 +42,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
 ) -> Trained:
-    """Train the three phases on a dataset and write the bundle.
+    """Train the phases on a dataset and write the bundle.
 
     Args:
         dataset_folder: The dataset.
@@ -84,12 +85,18 @@ def train(
 
 
 def phases_of(context: Context) -> list[Phase]:
-    """List the phases of Algorithm 1 in their order; fine-tuning is one per domain or joint."""
+    """List the phases of Algorithm 1 in their order; fine-tuning is one per domain or joint.
+
+    Bridges come last, where there are any.
+    """
     phases: list[Phase] = [PreTraining(context, 0), Adversarial(context, 1)]
     if context.settings.fine_tuning.joint:
-        return [*phases, JointFineTuning(context, 2)]
-    domains = context.data.domains
-    return phases + [FineTuning(context, 2 + place, each) for place, each in enumerate(domains)]
+        phases.append(JointFineTuning(context, len(phases)))
+    else:
+        phases += [FineTuning(context, 2 + i, each) for i, each in enumerate(context.data.domains)]
+    if context.settings.network.bridge_share:
+        phases.append(Bridging(context, len(phases)))
+    return phases
 
 
 def _open_run(run: Path, made: Mapping[str, Any], *, resume: bool) -> None:

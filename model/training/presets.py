@@ -23,6 +23,7 @@ RECGURU: Mapping[str, Any] = {
         "scaled_input": True,
         "neighbours": 10,
         "memory": "cold",
+        "bridge_share": 0.7,
     },
     "pre_training": {"epochs": 0, "item_start": "joint"},
     "adversarial": {

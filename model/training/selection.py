@@ -1,5 +1,6 @@
 """Early stopping: keep the weights that validated best, end when nothing better comes."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -12,21 +13,29 @@ class Selection:
     """Validates a network at intervals and remembers its best weights."""
 
     def __init__(
-        self, network: nn.Module, validate: Callable[[], float], *, interval: int, patience: int
+        self,
+        network: nn.Module,
+        validate: Callable[[], float],
+        *,
+        interval: int,
+        patience: int,
+        figure_name: str = "validation_ndcg@10",
     ) -> None:
         """Watch a network.
 
         Args:
             network: Whose weights are kept and put back.
-            validate: Gives the figure to be high, between 0 and 1.
+            validate: Gives the figure to be high.
             interval: Steps between two validations.
             patience: Validations without a better figure after which it is over.
+            figure_name: What the figure is called.
         """
         self._network = network
         self._validate = validate
         self._interval = interval
         self._patience = patience
-        self._best = -1.0
+        self._figure_name = figure_name
+        self._best = -math.inf
         self._misses = 0
         self._weights: State = {}
 
@@ -42,7 +51,7 @@ class Selection:
             self._weights = _copied(self._network)
         else:
             self._misses += 1
-        return {"validation_ndcg@10": figure}
+        return {self._figure_name: figure}
 
     @property
     def is_over(self) -> bool:
@@ -54,7 +63,7 @@ class Selection:
         if not self._weights:
             return {}
         self._network.load_state_dict(self._weights)
-        return {"validation_ndcg@10": self._best}
+        return {self._figure_name: self._best}
 
     def state(self) -> State:
         """Return what a checkpoint must hold to go on."""

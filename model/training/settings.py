@@ -142,6 +142,26 @@ class FineTuningSettings(Settings):
         return self
 
 
+class BridgingSettings(Settings):
+    """Phase four, beyond the paper: bridges learn on shared users, if `network.bridge_share`."""
+
+    steps: Annotated[int, Field(ge=0)] = 1000
+    """Most steps."""
+
+    batch_users: Count = 256
+    """Shared users in a step."""
+
+    learning_rate: Rate = 1e-3
+    """Learning rate, all the way."""
+
+    negatives: Count = 1000
+    """As in pre-training."""
+
+    patience: Count = 8
+    """Looks at the shared users kept back, every 25 steps, without a smaller loss after which the
+    phase ends."""
+
+
 class TrainSettings(Settings):
     """One training: table `[train]`."""
 
@@ -180,3 +200,6 @@ class TrainSettings(Settings):
 
     fine_tuning: FineTuningSettings = FineTuningSettings()
     """Phase three."""
+
+    bridging: BridgingSettings = BridgingSettings()
+    """Phase four."""

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.training.bridging import KEPT
+
 SUMMARY = "summary.txt"
 
 
@@ -38,7 +40,11 @@ def summary_text(trained: Trained) -> str:
     for name, figures in trained.summary.items():
         best = figures.get("validation_ndcg@10")
         text = f"{name:<24}{figures['steps']:>8.0f}{figures['seconds']:>10.1f}"
-        lines.append(text + (f"  {100 * best:.2f} %" if best is not None else ""))
+        if best is not None:
+            text += f"  {100 * best:.2f} %"
+        if KEPT in figures:
+            text += f"  {figures[KEPT]:.3f} nats, log-likelihood of what users kept back took last"
+        lines.append(text)
         if "domain_accuracy" in figures:
             lines.append(_alignment(figures))
     digest = trained.digest[:12]

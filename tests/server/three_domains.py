@@ -36,7 +36,8 @@ def item_ids(domain: str) -> list[str]:
 def release_of(folder: Path, memory: Memory, *, seed: int = 1) -> Path:
     """Write a bundle into a folder, and a release of it -> the release root.
 
-    Items are drawn wide enough apart for every item of a history to move the answer.
+    Items are drawn wide enough apart for every item of a history to move the answer. With a cold
+    memory there are bridges too.
     """
     settings = NetworkSettings(
         width=16,
@@ -46,10 +47,13 @@ def release_of(folder: Path, memory: Memory, *, seed: int = 1) -> Path:
         max_history=MAX_HISTORY,
         recent=MAX_HISTORY - 4,
         memory=memory,
+        bridge_share=0.5 if memory == "cold" else 0.0,
     )
     generator = torch.Generator().manual_seed(seed)
     networks = ServingNetworks(ITEMS, settings)
     initialise(networks, generator)
+    for bridged in ITEMS if settings.bridge_share else ():
+        networks.bridge(bridged).perceptron.draw(generator, out_spread=0.1)
     weights = {
         name: value.numpy() * (_WIDER if "embedding" in name else 1)
         for name, value in networks.state_dict().items()

@@ -9,9 +9,10 @@ from model.baselines.cngan import GeneratorSettings, discrimination, learn_gener
 from model.baselines.doml import Metric, MetricSettings, Rotation, metric_loss, nearest
 from model.baselines.factor_system import DomainFactors
 from model.baselines.mfem import MappingSettings, learn_map
-from model.baselines.transfer import Merge, MergeSettings, Perceptron
+from model.baselines.transfer import Merge, MergeSettings
 from model.bundle import Floats
 from model.data.training_data import TrainingData
+from model.networks.perceptron import Perceptron
 from tests.model.dataset_making import dataset_of, random_dataset
 
 DATA = TrainingData.of(random_dataset(np.random.default_rng(8), users=400, items=30))

@@ -122,11 +122,15 @@ def test_a_domain_may_have_any_name_that_is_no_path(name: str, settings: Network
         ({"recent": 101}, "recent 101 is more than max_history 100"),
         ({"dropout": 1.0}, "Input should be less than 1"),
         ({"recent_decay": 0.5}, "recent_decay needs scoring 'cosine'"),
+        (
+            {"bridge_share": 0.5, "memory": "both"},
+            "bridge_share above 0 needs memory 'other' or 'cold', not 'both'",
+        ),
         ({"layers": 0}, "Input should be greater than or equal to 1"),
         ({"depth": 3}, "Extra inputs are not permitted"),
     ],
 )
-def test_sizes_that_cannot_be_are_refused(changes: dict[str, float], message: str) -> None:
+def test_sizes_that_cannot_be_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         NetworkSettings.model_validate(changes)
 
@@ -147,6 +151,8 @@ def test_the_default_sizes_are_the_papers() -> None:
         "neighbours": 0,
         "memory": "both",
         "recent_decay": 0.0,
+        "bridge_share": 0.0,
+        "bridge_hidden": 128,
         "critic_layers": 4,
         "critic_hidden": 128,
     }

@@ -61,6 +61,9 @@ def made(
     for name, table in changes.items():
         known = few.keys() & whole[name].keys()
         whole[name] |= table | {key: few[key] for key in known}
+    if phases == "bridging":
+        whole["network"] |= {"memory": "other", "bridge_share": 0.5}
+        whole["bridging"] |= {"steps": 60, "batch_users": 9}
     return TrainSettings.model_validate(
         {**whole, "dense_items": dense_items, "checkpoint_steps": 5}
     )
@@ -126,6 +129,7 @@ FEW: tuple[Case, ...] = (
     ("adversarial", 200_000, "l2", True),
     ("apart", 0, "l2", False),
     ("joint", 0, "contrastive", False),
+    ("bridging", 0, "l2", False),
 )
 """Every phase, and each part of a step that processes share."""
 OTHERS: tuple[Case, ...] = (

@@ -18,10 +18,18 @@ from model.training.record import METRICS, read_metrics
 from model.training.settings import TrainSettings
 
 WAIT_S = 60.0
-PHASES = ["pre-training", "adversarial", "fine-tuning/books", "fine-tuning/films"]
+PHASES = ["pre-training", "adversarial", "fine-tuning/books", "fine-tuning/films", "bridging"]
 SERVER = multiprocessing.get_context("forkserver")
 """Starts processes that have torch already: to import it takes far longer than to train."""
 SERVER.set_forkserver_preload(["torch", "torch._dynamo", "model.training.loop", __name__])
+
+
+@pytest.fixture(scope="module")
+def quick(quick: TrainSettings) -> TrainSettings:
+    """Give quick settings with every phase there is."""
+    network = quick.network.model_copy(update={"memory": "other", "bridge_share": 0.5})
+    bridging = quick.bridging.model_copy(update={"steps": 60})
+    return quick.model_copy(update={"network": network, "bridging": bridging})
 
 
 @pytest.fixture(scope="module")
