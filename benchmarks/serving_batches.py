@@ -5,11 +5,11 @@
 One worker has a core of its own, the load comes from another. The engine alone answers the same
 users in a process on the server's core, 256 at once, as a batch call has them; the wire should
 leave four fifths of that. Newcomers ask for items of a domain in which they have no history, so
-all that counts is the GUR of their other one: first with no cache, then with one in which none,
-half or all of them are found, which the server's own metrics confirm. In the engine they come 64
-at once; over the wire one a call, 64 calls under way, which may be all that the client can send:
-how much of its core it took is printed beside. Everything has its turn in each round, and medians
-over the rounds are printed.
+their other one answers, by its GUR and what they prefer there: first with no cache, then with one
+in which none, half or all of the GURs are found, which the server's own metrics confirm. In the
+engine they come 64 at once; over the wire one a call, 64 calls under way, which may be all that the
+client can send: how much of its core it took is printed beside. Everything has its turn in each
+round, and medians over the rounds are printed.
 """
 
 import argparse
