@@ -244,7 +244,7 @@ class Inference:
             return
         first = there.argmax(axis=1)  # the domain that answers
         for place, name in enumerate(order[1:], start=1):
-            users = np.flatnonzero(there[:, place] & (first == place))
+            users = np.flatnonzero(first == place)
             if len(users):
                 column = lists[place]
                 elsewhere = self.prefer(
