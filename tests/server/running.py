@@ -18,6 +18,7 @@ from server.run import Server
 R = TypeVar("R", pb.RecommendRequest, pb.SearchItemsRequest)
 
 WAIT_S = 20.0  # far longer than any of this takes; a bug fails instead of hanging
+PATIENT = {"max_wait_ms": 60_000, "max_pass_wait_ms": 600_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,16 @@ class Serving:
                 await asyncio.sleep(0.005)
 
 
-def settings_of(releases: Path, **settings: object) -> ServeSettings:
-    """Make settings for a free port on this machine's CPU."""
+def settings_of(
+    releases: Path, *, queue: Mapping[str, object] | None = None, **settings: object
+) -> ServeSettings:
+    """Make settings for a free port on this machine's CPU.
+
+    The queue is patient unless a test asks for less: on a busy machine many calls take their time
+    to arrive, and those that come late would be refused.
+    """
     given = {"releases": releases, "port": 0, "device": "cpu", **settings}
-    return ServeSettings.model_validate(given)
+    return ServeSettings.model_validate({**given, "queue": {**PATIENT, **(queue or {})}})
 
 
 @asynccontextmanager
@@ -66,9 +73,11 @@ async def connected(server: Server) -> AsyncIterator[Serving]:
 
 
 @asynccontextmanager
-async def serving(releases: Path, **settings: object) -> AsyncIterator[Serving]:
-    """Run a server with these settings until the block is left."""
-    server = Server(settings_of(releases, **settings))
+async def serving(
+    releases: Path, *, queue: Mapping[str, object] | None = None, **settings: object
+) -> AsyncIterator[Serving]:
+    """Run a server with these settings until the block is left; see `settings_of`."""
+    server = Server(settings_of(releases, queue=queue, **settings))
     try:
         await asyncio.wait_for(server.start(), WAIT_S)
         async with connected(server) as running:

@@ -23,7 +23,7 @@ ABROAD = {"films": ["f0007", "f0100", "f0002"]}
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(releases: Path) -> AsyncIterator[Serving]:
-    async with serving(releases, queue={"max_wait_ms": 60_000}) as running:  # many ask at once
+    async with serving(releases) as running:
         yield running
 
 

@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -69,8 +70,11 @@ def refusals(server: Server) -> float:
 async def test_the_share_of_keys_gets_the_canary_each_always_the_same(root: Path) -> None:
     old, new = versions(root)
     try_out(root, Canary(new, 0.2))
-    patient = {"queue": {"max_wait_ms": 60_000}, "max_connection_calls": 1000, "max_backlog": 1000}
-    settings = {"poll_s": POLL_S, **patient}
+    settings: dict[str, Any] = {
+        "poll_s": POLL_S,
+        "max_connection_calls": 1000,
+        "max_backlog": 1000,
+    }
     async with serving(root, **settings) as running, serving(root, **settings) as other:
         answers = await releases_for(running, KEYS)
         again = await releases_for(running, KEYS[:100])

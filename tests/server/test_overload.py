@@ -225,8 +225,7 @@ async def test_a_connection_has_so_many_calls_at_once_and_another_has_its_own(
 async def test_a_burst_that_fits_is_answered_whole_and_of_more_grpc_drops_the_rest(
     releases: Path,
 ) -> None:
-    patient = {"max_wait_ms": 60_000}  # a machine that is busy with other tests may take a while
-    async with serving(releases, max_backlog=50, queue=patient) as running:
+    async with serving(releases, max_backlog=50) as running:
         await running.stub.Recommend(REQUEST)
         with ThreadPoolExecutor(1) as elsewhere:
             answered = await flood(running.server, elsewhere, 50)

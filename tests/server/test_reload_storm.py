@@ -95,8 +95,7 @@ async def test_every_call_is_answered_by_one_release_while_releases_come_and_go(
         while not stop.is_set():
             answers.append(await running.stub.Recommend(REQUEST, timeout=WAIT_S))
 
-    patient = {"max_wait_ms": 60_000}  # a machine that is busy with other tests may take a while
-    async with serving(root.folder, poll_s=NEVER_S, queue=patient) as running:
+    async with serving(root.folder, poll_s=NEVER_S) as running:
         asking = [asyncio.create_task(ask(running)) for _ in range(ASKERS)]
         await reload(running, root, 5)
         stop.set()

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from indexer.change_files import Role
 
 POLL_S = 0.05
-PATIENT = {"max_wait_ms": 60_000}  # many ask at once, on a machine that may be busy
 
 
 async def test_an_updated_release_is_taken_up_while_calls_go_on_and_none_fails(
@@ -40,7 +39,7 @@ async def test_an_updated_release_is_taken_up_while_calls_go_on_and_none_fails(
         )
     }
 
-    async with serving(root, poll_s=POLL_S, queue=PATIENT) as running:
+    async with serving(root, poll_s=POLL_S) as running:
 
         async def answered(name: str) -> pb.RecommendResponse:
             answer: pb.RecommendResponse = await running.stub.Recommend(
@@ -105,7 +104,7 @@ async def test_a_removed_id_stays_away_over_updates_compaction_reload_and_restar
     there = set(built.bundle.domain("films").vocabulary.ids)
     steps = ((1, "appended"), (1, "appended"), (0, "rebuilt"), (1, "appended"))
 
-    async with serving(root, poll_s=POLL_S, queue=PATIENT) as running:
+    async with serving(root, poll_s=POLL_S) as running:
         assert await answered_ids(running, latest(root).name) == there
         for step, (share, how) in enumerate(steps):
             removed = {f"f{place:04d}" for place in range(step, 60, 7)}
@@ -122,7 +121,7 @@ async def test_a_removed_id_stays_away_over_updates_compaction_reload_and_restar
             )
             assert made.domains["films"].index == how
             assert await answered_ids(running, made.folder.name) == there
-    async with serving(root, queue=PATIENT) as restarted:
+    async with serving(root) as restarted:
         found = await answered_ids(restarted, made.folder.name)
 
     assert found == there
