@@ -200,6 +200,7 @@ _ENTRIES = (
     _ablation(
         "both", "both GURs read by all", {"network.memory": "both", "network.bridge_share": 0.0}
     ),
+    _ablation("unbridged", "no bridges", {"network.bridge_share": 0.0}),
     _ablation(
         "unaligned",
         "no alignment",

@@ -1,6 +1,7 @@
 """The pictures of a training: its curves, like the paper's Figure 2, and its GURs."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,42 +11,78 @@ from safetensors.numpy import load_file
 
 from model.bundle import Floats
 from model.training.alignment import GURS
+from model.training.bridging import KEPT
 from model.training.record import read_metrics
+from model.training.selection import VALIDATED
 
 PLOT = "training.png"
 ALIGNMENT_PLOT = "alignment.png"
 _DRAWN_USERS = 1500
+_FEW_POINTS = 20  # more run into each other
+_NATS = "cross entropy, nats"
+_TUNING = "fine-tuning"
+
+Line = dict[str, Any]
+"""One of a run's metrics: a phase, a step, and figures by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Values over steps, equally many of both."""
+
+    name: str
+    steps: list[int]
+    values: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One picture of several beside each other."""
+
+    title: str
+    unit: str
+    curves: list[Curve]
+    turning: int | None = None
+    """The step at which the next phase begins."""
+
+
+def training_panels(lines: Sequence[Line]) -> list[Panel]:
+    """Say what there is to draw of a training, from its metrics: panels that have a curve."""
+    pre_training, adversarial = _of(lines, "pre-training"), _of(lines, "adversarial")
+    with_critic = _joined([adversarial, _of(lines, _TUNING)])
+    critic = [*_curves(with_critic, "critic_loss"), *_curves(with_critic, "wasserstein")]
+    rebuilt = _curves(_joined([pre_training, adversarial]), "reconstruction/")
+    turning = pre_training[-1]["step"] if pre_training and adversarial else None
+    ranked = [*_of_domains(lines, "loss"), *_of_domains(lines, "cold/")]
+    bridging = _of(lines, "bridging")
+    bridged = [*_curves(bridging, "loss/"), *map(_negative, _curves(bridging, KEPT))]
+    panels = [
+        Panel("Critic, all phases that train it", "value", critic),
+        Panel("Reconstruction", _NATS, rebuilt, turning),
+        Panel("Fine-tuning: next items, cold starts", _NATS, ranked),
+        Panel("Fine-tuning: validation", "NDCG@10, full ranking", _of_domains(lines, VALIDATED)),
+        Panel("Bridges: latest rows of shared users", _NATS, bridged),
+    ]
+    return [panel for panel in panels if panel.curves]
 
 
 def plot_training(run: Path) -> Path | None:
     """Draw `run/training.png` from the run's metrics; none where matplotlib is not installed."""
-    if find_spec("matplotlib") is None:
+    panels = training_panels(read_metrics(run))
+    if find_spec("matplotlib") is None or not panels:
         return None
     from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
 
-    lines = read_metrics(run)
-    figure = Figure(figsize=(14, 4), layout="constrained")
-    critic, rebuilt, ranked = figure.subplots(1, 3)
-    adversarial = [_of(lines, "adversarial"), _of(lines, "fine-tuning")]
-    _curves(critic, _joined(adversarial), ["critic_loss", "wasserstein"])
-    critic.set(title="Critic, all phases that train it", xlabel="step", ylabel="value")
-    phases = [_of(lines, "pre-training"), _of(lines, "adversarial")]
-    _curves(rebuilt, _joined(phases), _names(lines, "reconstruction/"))
-    if phases[0] and phases[1]:
-        rebuilt.axvline(
-            phases[0][-1]["step"], color="grey", linestyle=":", label="adversarial from here"
-        )
-    rebuilt.set(title="Reconstruction", xlabel="step", ylabel="cross entropy, nats")
-    for phase in sorted({line["phase"] for line in lines if "validation_ndcg@10" in line}):
-        points = [line for line in _of(lines, phase) if "validation_ndcg@10" in line]
-        steps = [point["step"] for point in points]
-        values = [point["validation_ndcg@10"] for point in points]
-        ranked.plot(steps, values, marker="o", label=phase.partition("/")[2] or "both domains")
-    ranked.set(title="Fine-tuning: validation", xlabel="step", ylabel="NDCG@10, full ranking")
-    for axes in (critic, rebuilt, ranked):
+    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    for axes, panel in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
+        for curve in panel.curves:
+            marker = "o" if len(curve.steps) <= _FEW_POINTS else ""
+            axes.plot(curve.steps, curve.values, marker=marker, label=curve.name)
+        if panel.turning is not None:
+            axes.axvline(panel.turning, color="grey", linestyle=":", label="adversarial from here")
+        axes.set(title=panel.title, xlabel="step", ylabel=panel.unit)
         axes.grid(alpha=0.3)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend()
+        axes.legend()
     path = run / PLOT
     figure.savefig(path, dpi=120)
     return path
@@ -88,23 +125,42 @@ def planar(gurs: Sequence[Floats]) -> list[Floats]:
     return [(each - middle) @ components.T for each in gurs]
 
 
-def _of(lines: Sequence[dict[str, Any]], phase: str) -> list[dict[str, Any]]:
+def _of(lines: Sequence[Line], phase: str) -> list[Line]:
     return [line for line in lines if line["phase"] == phase]
 
 
-def _joined(phases: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    joined: list[dict[str, Any]] = []
+def _joined(phases: Sequence[Sequence[Line]]) -> list[Line]:
+    joined: list[Line] = []
     for lines in phases:
         before = joined[-1]["step"] if joined else 0
         joined += [{**line, "step": line["step"] + before} for line in lines]
     return joined
 
 
-def _names(lines: Sequence[dict[str, Any]], prefix: str) -> list[str]:
-    return sorted({name for line in lines for name in line if name.startswith(prefix)})
-
-
-def _curves(axes: Any, lines: Sequence[dict[str, Any]], names: Sequence[str]) -> None:  # noqa: ANN401  # matplotlib is an extra, its types with it
+def _curves(lines: Sequence[Line], prefix: str) -> list[Curve]:
+    """Give a curve of each figure whose name starts so, by name."""
+    names = sorted({name for line in lines for name in line if name.startswith(prefix)})
+    found = []
     for name in names:
-        points = [(line["step"], line[name]) for line in lines if name in line]
-        axes.plot([step for step, _ in points], [value for _, value in points], label=name)
+        points = [line for line in lines if name in line]
+        steps, values = [line["step"] for line in points], [line[name] for line in points]
+        found.append(Curve(name, steps, values))
+    return found
+
+
+def _of_domains(lines: Sequence[Line], prefix: str) -> list[Curve]:
+    """Give the curves of fine-tuning, be it a phase for both domains or one for each."""
+    phases = [name for name in dict.fromkeys(line["phase"] for line in lines) if _is_tuning(name)]
+    return [
+        replace(curve, name="/".join([curve.name, *phase.split("/")[1:]]))
+        for phase in phases
+        for curve in _curves(_of(lines, phase), prefix)
+    ]
+
+
+def _is_tuning(phase: str) -> bool:
+    return phase.partition("/")[0] == _TUNING
+
+
+def _negative(curve: Curve) -> Curve:
+    return Curve(f"-{curve.name}", curve.steps, [-value for value in curve.values])

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 State = dict[str, Tensor]
 
+VALIDATED = "validation_ndcg@10"
+"""What networks are selected by where nothing else is said: the full ranking of validation rows."""
+
 
 class Selection:
     """Validates a network at intervals and remembers its best weights."""
@@ -19,7 +22,7 @@ class Selection:
         *,
         interval: int,
         patience: int,
-        figure_name: str = "validation_ndcg@10",
+        figure_name: str = VALIDATED,
     ) -> None:
         """Watch a network.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model.training.bridging import KEPT
+from model.training.selection import VALIDATED
 
 SUMMARY = "summary.txt"
 
@@ -38,7 +39,7 @@ def summary_text(trained: Trained) -> str:
     """Spell a training as a line per phase, then the bundle."""
     lines = [f"{'phase':<24}{'steps':>8}{'seconds':>10}  validation NDCG@10 (full ranking)"]
     for name, figures in trained.summary.items():
-        best = figures.get("validation_ndcg@10")
+        best = figures.get(VALIDATED)
         text = f"{name:<24}{figures['steps']:>8.0f}{figures['seconds']:>10.1f}"
         if best is not None:
             text += f"  {100 * best:.2f} %"

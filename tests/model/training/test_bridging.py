@@ -78,6 +78,14 @@ def test_whoever_is_new_is_answered_as_shared_users_were(changes: dict[str, obje
     assert np.mean(best == latest) > 0.9
 
 
+def test_with_cosine_scoring_a_bridge_starts_with_a_direction_that_can_be_turned() -> None:
+    context = bridged(linked_dataset(users=60, shared=60), {"scoring": "cosine"})
+    Bridging(context, 3).begin()
+    with torch.no_grad():
+        lengths = context.networks.serving.bridge("north").eval()(torch.eye(16)).norm(dim=-1)
+    assert torch.allclose(lengths, torch.ones(16))  # zeros have none
+
+
 def test_nothing_else_learns() -> None:
     context = bridged(linked_dataset(users=60, shared=60), {"bridge_share": 0.5})
     phase = Bridging(context, 3)
