@@ -41,6 +41,9 @@ _PASS_STEPS = 64
 """What a forward pass costs by itself on a CPU, in steps computed: more would pad long passes for
 nothing, less part short ones. `benchmarks.serving_variants` compares with both extremes."""
 
+_TOGETHER = 512
+"""Users whose vectors are held at once while they are computed."""
+
 
 class Basis(enum.Enum):
     """What an answer rests on."""
@@ -164,6 +167,16 @@ class Inference:
         preferences = self._preferences(domain, lists[0], gurs, read)
         self._blend_bridged(order, lists, there, preferences)
         return Preferred(_zeroed(preferences, there), [_basis(known) for known in there])
+
+    def prefer_all(self, domain: str, histories: Sequence[Mapping[str, Rows]]) -> Preferred:
+        """Give the preferences of any number of users, some hundreds at a time; see `prefer`."""
+        parts = [
+            self.prefer(domain, histories[first : first + _TOGETHER])
+            for first in range(0, len(histories), _TOGETHER)
+        ]
+        vectors = [np.empty((0, self.width), np.float32), *(part.preferences for part in parts)]
+        bases = [basis for part in parts for basis in part.bases]
+        return Preferred(np.concatenate(vectors), bases)
 
     def _known(
         self, domain: str, histories: Sequence[Mapping[str, Rows]]

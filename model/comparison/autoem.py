@@ -26,8 +26,6 @@ from model.evaluation.protocol import History, Scorer, Users
 from model.inference import Basis, Inference
 from model.training.settings import TrainSettings
 
-_TOGETHER = 512
-
 
 class AutoEm:
     """Scores by merged preference vectors; popularity where nothing is known."""
@@ -75,7 +73,7 @@ class PreferenceVectors:
     def of(self, domain: str, histories: Sequence[History]) -> tuple[Tensor, Tensor]:
         """Encode histories of one domain -> vectors (B, D), and whether any row is known (B,)."""
         own = [{domain: history.get(domain, np.empty(0, np.int32))} for history in histories]
-        preferred = self._inference.prefer(domain, own)
+        preferred = self._inference.prefer_all(domain, own)
         known = [basis is Basis.PERSONALIZED for basis in preferred.bases]
         return self._length * torch.from_numpy(preferred.preferences), torch.tensor(known)
 
@@ -84,11 +82,8 @@ class PreferenceVectors:
         found = {}
         for domain in data.domains:
             users = range(len(domain.training))
-            parts = [
-                self.of(domain.name, [{domain.name: domain.training[user]} for user in part])[0]
-                for part in (users[i : i + _TOGETHER] for i in range(0, len(users), _TOGETHER))
-            ]
-            found[domain.name] = torch.cat(parts).numpy()
+            histories = [{domain.name: domain.training[user]} for user in users]
+            found[domain.name] = self.of(domain.name, histories)[0].numpy()
         return found
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.comparison.candidates import candidates_of
 from model.comparison.registry import SYSTEMS
 from model.comparison.report import make_report
 from model.comparison.results import RESULTS, Result, read_record
@@ -48,13 +49,15 @@ def compare(
 
     Raises:
         NotFoundError: If a system is unknown, or there is no dataset.
+        BadSettingError: Before anything is written, if a value given for a system is refused.
         RecGuruError: If no run succeeded.
     """
     entries = find(settings.systems, registry)
     names = [entry.name for entry in entries]
     _check_names(settings, names, registry)
+    tries = [(entry, candidates_of(entry, settings)) for entry in entries]
     runs = Runs(data, out, settings, say)
-    finished, failures = run_all(runs, entries, settings.seeds)
+    finished, failures = run_all(runs, tries, settings.seeds)
     if not finished:
         raise RecGuruError(f"no run succeeded; the first: {failures[0]}")
     return Comparison(_written(finished, out, settings), failures)

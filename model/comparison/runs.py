@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from model.comparison.grid import draw_trials
+from model.comparison.candidates import Candidate
 from model.comparison.measure import Cost, measured
 from model.comparison.results import (
     DomainRanks,
@@ -30,7 +30,7 @@ from model.comparison.results import (
     write_ranks,
     write_record,
 )
-from model.comparison.settings import CompareSettings, flattened, with_values
+from model.comparison.settings import CompareSettings
 from model.comparison.systems import Entry, Task
 from model.data.dataset import Dataset
 from model.data.newcomers import draw_newcomers, with_newcomers
@@ -65,17 +65,6 @@ class Finished:
         return read_ranks(self.path, self.result)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """Settings that may be chosen."""
-
-    number: int
-    """Its place in the order of trials; 0 are the defaults."""
-    changes: Mapping[str, Any]
-    """Where it differs from the defaults, by dotted key."""
-    settings: Settings
-
-
 class Runs:
     """The runs of one comparison, all on one dataset, kept in one folder.
 
@@ -98,21 +87,6 @@ class Runs:
         self._questions: dict[tuple[str, bool], Questions] = {}
         self._versions = library_versions()
         self._code = code_digest()
-
-    def candidates(self, entry: Entry) -> list[Candidate]:
-        """List the settings a system is tried with, within the comparison's budget.
-
-        Raises:
-            BadSettingError: If a value given for the system is refused.
-        """
-        defaults = entry.defaults(self._settings.settings.get(entry.name))
-        space = self._settings.spaces.get(entry.name, entry.space)
-        known = flattened(defaults.model_dump(mode="json"))
-        tries = draw_trials(space, self._settings.trials, defaults=known, system=entry.name)
-        return [
-            Candidate(number, changes, with_values(defaults, changes, owner=entry.name))
-            for number, changes in enumerate(tries)
-        ]
 
     def tuned(
         self, entry: Entry, candidates: Sequence[Candidate]
@@ -260,22 +234,23 @@ class Runs:
 
 
 def run_all(
-    runs: Runs, entries: Sequence[Entry], seeds: Sequence[int]
+    runs: Runs, tries: Sequence[tuple[Entry, Sequence[Candidate]]], seeds: Sequence[int]
 ) -> tuple[list[Finished], list[str]]:
     """Tune all systems, then train each with each seed; a failure ends that run alone.
 
+    Args:
+        runs: What trains them.
+        tries: The systems, each with the settings it is tried with.
+        seeds: What each is trained with.
+
     Returns:
         The finished runs, and a line for each that failed.
-
-    Raises:
-        BadSettingError: Before anything is run, if a value given for a system is refused.
     """
-    candidates = [(entry, runs.candidates(entry)) for entry in entries]
     attempts = Attempts()
     chosen = [
         (entry, settings)
-        for entry, tries in candidates
-        for settings in attempts.made(entry.name, partial(runs.tuned, entry, tries))
+        for entry, candidates in tries
+        for settings in attempts.made(entry.name, partial(runs.tuned, entry, candidates))
     ]
     finished = [
         run

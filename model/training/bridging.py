@@ -28,7 +28,6 @@ _KEPT = 10  # one shared user in so many is kept from learning
 _MOST_KEPT = 1000  # as many say it well enough, and fit into memory beside a large catalogue
 _OUT_SPREAD = 0.01  # with cosine scoring nothing is learned from a vector of zeros
 _LOOK = 25  # steps between two looks at them
-_ENCODED_TOGETHER = 512
 
 KEPT = "kept_log_likelihood"
 """What bridges are selected by: of the latest rows of users kept from learning, nats a row."""
@@ -121,14 +120,7 @@ class Bridging:
         inference = Inference(
             context.networks.serving, names, context.settings.network, context.device
         )
-        users = self._shared[:, place]
-        batches = [
-            users[i : i + _ENCODED_TOGETHER] for i in range(0, len(users), _ENCODED_TOGETHER)
-        ]
-        parts = [
-            inference.prefer(
-                domain.name, [{domain.name: domain.training[int(user)]} for user in batch]
-            ).preferences
-            for batch in batches
-        ]
-        return torch.from_numpy(np.concatenate(parts)).to(context.device)
+        users = self._shared[:, place].tolist()
+        histories = [{domain.name: domain.training[user]} for user in users]
+        preferences = inference.prefer_all(domain.name, histories).preferences
+        return torch.from_numpy(preferences).to(context.device)

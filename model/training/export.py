@@ -23,7 +23,6 @@ from model.weight_names import item_table_name
 QUERIES = 2_000
 """Users of a domain whose preference vectors a bundle holds, at most."""
 _SEED = 0
-_BATCH = 256
 
 
 def export_bundle(
@@ -103,12 +102,8 @@ def user_queries(
     trains = networks.training
     networks.eval()
     inference = Inference(networks, names, settings, device)
-    parts = [
-        inference.prefer(domain.name, histories[first : first + _BATCH]).preferences
-        for first in range(0, len(histories), _BATCH)
-    ]
+    found = inference.prefer_all(domain.name, histories).preferences
     networks.train(trains)
-    found: Floats = np.concatenate(parts)
     # Networks that overflow are refused where they are asked; no index is tuned for them.
     found = found[np.isfinite(found).all(axis=1)]
     return found if len(found) else None

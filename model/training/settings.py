@@ -158,7 +158,7 @@ class BridgingSettings(Settings):
     """As in pre-training."""
 
     patience: Count = 8
-    """Looks at the shared users kept back, every 25 steps, without a smaller loss after which the
+    """Looks at the shared users kept back, some steps apart, without a smaller loss after which the
     phase ends."""
 
 

@@ -218,6 +218,18 @@ def test_preferences_alone_are_those_of_users_encoded_whole(
         assert whole.gurs.any(axis=1).tolist() == known
 
 
+@pytest.mark.parametrize("count", [0, 1, 512, 1300])
+def test_any_number_of_users_is_answered_in_their_order(inference: Inference, count: int) -> None:
+    asked = [HISTORIES[place * place % len(HISTORIES)] for place in range(count)]
+    few = inference.prefer("films", HISTORIES).preferences
+    found = inference.prefer_all("films", asked)
+    expected = [few[place * place % len(HISTORIES)] for place in range(count)]
+    np.testing.assert_allclose(
+        found.preferences, np.reshape(expected, (count, SIZE.width)), atol=TOLERANCE
+    )
+    assert found.bases == [BASES[place * place % len(HISTORIES)] for place in range(count)]
+
+
 def test_users_of_any_length_are_answered_in_the_order_they_came(tmp_path: Path) -> None:
     size = SIZE.model_copy(update={"max_history": 40, "recent": 40})
     long = ServingNetworks(ITEMS, size)

@@ -325,12 +325,13 @@ def test_an_unknown_system_is_refused_by_name(
         ),
     ],
 )
-def test_a_setting_that_is_refused_stops_before_anything_runs(
+def test_a_setting_that_is_refused_stops_before_anything_runs_or_is_written(
     comparing: Comparing, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(BadSettingError, match=message):
         comparing("shares", "noise", **change)
     assert comparing.fits.done == []
+    assert not comparing.out.exists()
 
 
 def test_a_damaged_result_is_refused_by_name(comparing: Comparing) -> None:
