@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.comparison.candidates import candidates_of
+from model.comparison.candidates import Candidate, candidates_of
 from model.comparison.registry import SYSTEMS
 from model.comparison.report import make_report
 from model.comparison.results import RESULTS, Result, read_record
@@ -52,15 +52,26 @@ def compare(
         BadSettingError: Before anything is written, if a value given for a system is refused.
         RecGuruError: If no run succeeded.
     """
-    entries = find(settings.systems, registry)
-    names = [entry.name for entry in entries]
-    _check_names(settings, names, registry)
-    tries = [(entry, candidates_of(entry, settings)) for entry in entries]
+    tries = planned(settings, registry)
     runs = Runs(data, out, settings, say)
     finished, failures = run_all(runs, tries, settings.seeds)
     if not finished:
         raise RecGuruError(f"no run succeeded; the first: {failures[0]}")
     return Comparison(_written(finished, out, settings), failures)
+
+
+def planned(
+    settings: CompareSettings, registry: Mapping[str, Entry]
+) -> list[tuple[Entry, list[Candidate]]]:
+    """List the systems of a comparison, each with the settings it is tried with.
+
+    Raises:
+        NotFoundError: If a system is unknown.
+        BadSettingError: If a value given for a system is refused.
+    """
+    entries = find(settings.systems, registry)
+    _check_names(settings, [entry.name for entry in entries], registry)
+    return [(entry, candidates_of(entry, settings)) for entry in entries]
 
 
 def rebuild(

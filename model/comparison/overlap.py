@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from model.comparison.compare import compare
+from model.comparison.compare import compare, planned
 from model.comparison.registry import SYSTEMS
 from model.comparison.results import SLICES
 from model.comparison.runs import Say
@@ -58,9 +58,12 @@ def study_overlap(
         registry: The systems there are.
 
     Raises:
+        NotFoundError: If a system is unknown, or there is no dataset.
+        BadSettingError: Before anything is written, if a value given for a system is refused.
         BadArtifactError: If a dataset in `out` was made from another one.
         BadDataError: If the dataset has no shared users.
     """
+    planned(settings, registry)  # what it refuses is refused before a dataset is made
     source = str(read_manifest(data, kind=KIND, format_number=FORMAT)["digest"])
     reports: dict[str, Mapping[str, Any]] = {}
     shared: dict[str, int] = {}

@@ -10,7 +10,7 @@ from model.comparison.overlap import study_markdown, study_overlap
 from model.comparison.plots import plot_overlap
 from model.comparison.settings import CompareSettings
 from model.data.dataset import Dataset
-from model.errors import BadArtifactError
+from model.errors import BadArtifactError, BadSettingError
 from tests.model.comparison.systems_in_tests import (
     Fits,
     noise,
@@ -53,6 +53,19 @@ def test_a_study_compares_at_every_share_and_goes_on_where_it_was(tmp_path: Path
     assert rows[0] == ["all", "full", "HR@10"]
     assert ["cold", "sampled", "NDCG@10"] in rows
     assert text == (out / "overlap.md").read_text()
+
+
+def test_a_setting_that_is_refused_stops_a_study_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    data = write_folder(
+        random_dataset(np.random.default_rng(1), users=40, items=30), tmp_path / "d"
+    )
+    wrong = SETTINGS.model_copy(update={"settings": {"noise": {"lift": "much"}}})
+    registry = registry_of(noise(Fits()))
+    with pytest.raises(BadSettingError, match=r"^setting compare\.settings\.noise\.lift: "):
+        study_overlap(data, tmp_path / "out", wrong, [50], say=lambda _: None, registry=registry)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_study_of_another_dataset_is_refused(tmp_path: Path) -> None:
