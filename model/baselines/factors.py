@@ -213,10 +213,15 @@ class Factors(nn.Module):
 def item_scores(
     vectors: Tensor, candidates: Tensor, items: Table, bias: Table
 ) -> tuple[Tensor, Tensor]:
-    """Score candidates (B, K) for user vectors (B, D) -> (B, K), and the items' squares, (B,)."""
+    """Score candidates (B, K) for user vectors (B, D) -> (B, K), and the items' squares, (B,).
+
+    The squares are those of an example's pairs on average: of the item itself, which is in each of
+    them, and of one negative.
+    """
     found = items.take(candidates)  # (B, K, D)
     scores = (found @ vectors.unsqueeze(2)).squeeze(2) + bias.take(candidates).squeeze(2)
-    return scores, found.square().sum(dim=2).mean(dim=1)
+    squares = found.square().sum(dim=2)
+    return scores, squares[:, 0] + squares[:, 1:].mean(dim=1)
 
 
 class Pass:

@@ -114,7 +114,7 @@ def test_the_pairwise_loss_is_that_of_plain_loops() -> None:
     assert float(pairwise_loss(scores)) == pytest.approx(expected, rel=1e-6)
 
 
-def test_candidates_score_as_vectors_and_worths_say() -> None:
+def test_candidates_score_and_are_held_down_as_their_pairs_one_by_one() -> None:
     factors = Factors(4, 9, 3, torch.Generator().manual_seed(1))
     factors.bias.values += torch.arange(10.0).unsqueeze(1)
     users, candidates = torch.tensor([2, 0]), torch.tensor([[1, 4, 9], [3, 2, 2]])
@@ -125,8 +125,11 @@ def test_candidates_score_as_vectors_and_worths_say() -> None:
     for place, (user, rows) in enumerate(zip(users, candidates, strict=True)):
         expected = [float(p[user] @ q[row]) + float(row) for row in rows]
         assert scores[place].tolist() == pytest.approx(expected)
-        square = float(p[user] @ p[user]) + float(np.mean([float(q[row] @ q[row]) for row in rows]))
-        assert float(squares[place]) == pytest.approx(square, rel=1e-4)
+        pairs = [
+            float(p[user] @ p[user] + q[rows[0]] @ q[rows[0]] + q[other] @ q[other])
+            for other in rows[1:]
+        ]
+        assert float(squares[place]) == pytest.approx(np.mean(pairs), rel=1e-4)
 
 
 def test_the_best_vectors_are_kept_and_learning_ends_when_nothing_better_comes() -> None:
