@@ -97,7 +97,14 @@ class Doml:
             for place, merge in enumerate(merges.values())
         ]
         network = nn.ModuleList([rotation, *merges.values()])
-        learn([metric, *passes], network, Validated(data, merges), settings.merge)
+        metric(settings.merge.epochs)  # so that the start, which may be the best, has a map
+        learn(
+            [metric, *passes],
+            network,
+            Validated(data, merges),
+            settings.merge,
+            start_counts=True,
+        )
         return as_system(data, merges)
 
     @classmethod

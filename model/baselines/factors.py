@@ -2,7 +2,7 @@
 
 Bayesian personalised ranking (Rendle et al., UAI 2009): of an item i that user u has and an item j
 that u does not have, the scores should differ, so -ln sigmoid(x_ui - x_uj) + decay / 2 * |theta|^2
-is minimised over the rows theta that the pair touches (their BPR-Opt). Pairs are drawn anew each
+is minimised over the vectors theta that the pair touches (their BPR-Opt). Pairs are drawn anew each
 epoch, j uniformly. A step works on the rows of its batch alone, so its time does not grow with the
 users and items there are; its step size is Adagrad's, kept by row, which suits rows seen rarely.
 
@@ -46,13 +46,13 @@ class RankingSettings(Settings):
     batch_rows: Count = 2048
     """Training rows in a step."""
 
-    negatives: Count = 4
+    negatives: Count = 8
     """Items drawn uniformly for each training row."""
 
     learning_rate: Rate = 0.05
     """Learning rate at the start; it falls to zero in a straight line over the epochs."""
 
-    decay: Weight = 0.05
+    decay: Weight = 0.02
     """Weight of the squared vectors that a training row touches."""
 
     validation_epochs: Count = 4
@@ -65,7 +65,7 @@ class RankingSettings(Settings):
 class FactorSettings(RankingSettings):
     """Vectors of users and items, and how they are learned."""
 
-    width: Annotated[int, Field(ge=1, le=1024)] = 64
+    width: Annotated[int, Field(ge=1, le=1024)] = 128
     """Numbers in a vector."""
 
 
@@ -156,10 +156,22 @@ class Table(nn.Module):
 
     def take(self, rows: Tensor) -> Tensor:
         """Return the vectors of rows, of any shape, to learn from -> (..., D)."""
+        vectors, places = self._take(rows)
+        return F.embedding(places, vectors)
+
+    def take_with_squares(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the vectors of rows, (..., D), and the square of each one's length, (...).
+
+        A row that stands there many times is squared once.
+        """
+        vectors, places = self._take(rows)
+        return F.embedding(places, vectors), vectors.square().sum(dim=1)[places]
+
+    def _take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         once, places = torch.unique(rows, return_inverse=True)
         vectors = self.values[once].requires_grad_()
         self._taken.append((once, vectors))
-        return F.embedding(places, vectors)
+        return vectors, places
 
     def update(self, rate: float) -> None:
         """Step down the gradients that `backward` left at the rows taken since the last update."""
@@ -167,7 +179,8 @@ class Table(nn.Module):
             if vectors.grad is not None:
                 squares = self._squares[rows].addcmul_(vectors.grad, vectors.grad)
                 self._squares[rows] = squares
-                self.values[rows] -= rate * vectors.grad / squares.add(_TINY).sqrt()
+                scaled = vectors.grad.div_(squares.add_(_TINY).sqrt_())
+                self.values.index_add_(0, rows, scaled, alpha=-rate)
         self._taken.clear()
 
 
@@ -218,9 +231,8 @@ def item_scores(
     The squares are those of an example's pairs on average: of the item itself, which is in each of
     them, and of one negative.
     """
-    found = items.take(candidates)  # (B, K, D)
-    scores = (found @ vectors.unsqueeze(2)).squeeze(2) + bias.take(candidates).squeeze(2)
-    squares = found.square().sum(dim=2)
+    found, squares = items.take_with_squares(candidates)  # (B, K, D), (B, K)
+    scores = torch.linalg.vecdot(found, vectors.unsqueeze(1)) + bias.take(candidates).squeeze(2)
     return scores, squares[:, 0] + squares[:, 1:].mean(dim=1)
 
 
@@ -286,7 +298,7 @@ def learn(
     for epoch in range(settings.epochs):
         for each in rounds:
             each(epoch)
-        if selection.is_due(epoch + 1):
+        if selection.is_due(epoch + 1) or epoch + 1 == settings.epochs:
             selection.look()
             if selection.is_over:
                 break

@@ -25,6 +25,7 @@ from model.baselines.system import Tensors
 from model.baselines.transfer import (
     Found,
     Merge,
+    MergeSettings,
     TransferSettings,
     Validated,
     as_system,
@@ -74,7 +75,8 @@ class Mfem:
     def fit(cls, data: TrainingData, settings: MfemSettings, *, seed: int) -> FactorSystem:
         """Factorise each domain, learn the maps, then the merging layers; see `Kind.fit`."""
         found = domain_factors(data, settings.factors, seed=seed)
-        return as_system(data, merged_by_maps(data, found, settings, seed=seed))
+        merges = merged_by_maps(data, found, settings.mapping, settings.merge, seed=seed)
+        return as_system(data, merges)
 
     @classmethod
     def restore(cls, data: TrainingData, settings: MfemSettings, tensors: Tensors) -> FactorSystem:
@@ -83,21 +85,21 @@ class Mfem:
 
 
 def merged_by_maps(
-    data: TrainingData, found: Found, settings: MfemSettings, *, seed: int
+    data: TrainingData, found: Found, mapping: MappingSettings, merge: MergeSettings, *, seed: int
 ) -> dict[str, Merge]:
     """Learn maps between the vectors of two domains, then to merge them -> by target domain."""
     vectors = shared_vectors(data, found)
     maps = [
-        learn_map(vectors[place], vectors[1 - place], settings.mapping, (seed, _MAPPING, place))
+        learn_map(vectors[place], vectors[1 - place], mapping, (seed, _MAPPING, place))
         for place in (0, 1)
     ]
     merges = {}
     for place, domain in enumerate(data.domains):
-        merge = Merge(data, found, place, (maps[place], maps[1 - place]), settings.merge)
-        one_pass = merge_pass(data, merge, place, settings.merge, (seed, _MERGING))
-        validate = Validated(data, {domain.name: merge})
-        learn([one_pass], merge, validate, settings.merge, start_counts=True)
-        merges[domain.name] = merge
+        merged = Merge(data, found, place, (maps[place], maps[1 - place]), merge)
+        one_pass = merge_pass(data, merged, place, merge, (seed, _MERGING))
+        validate = Validated(data, {domain.name: merged})
+        learn([one_pass], merged, validate, merge, start_counts=True)
+        merges[domain.name] = merged
     return merges
 
 

@@ -65,11 +65,17 @@ class SequenceSettings(Settings):
     epochs: Annotated[int, Field(ge=0)] = 12
     """Most passes over the users of a domain."""
 
+    least_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps that small data is passed over more often for, unless `epochs` is 0."""
+
     batch_users: Count = 128
     """Users in a step."""
 
     patience: Count = 3
-    """Epochs without a better NDCG@10 on the validation rows after which training ends."""
+    """Looks without a better NDCG@10 on the validation rows after which training ends."""
+
+    validation_steps: Count = 1
+    """Least steps between two looks at the validation rows; at most one an epoch."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -83,11 +83,13 @@ def _fitted(
     selection = Selection(
         network,
         _validation(network, data, domain, settings),
-        interval=plan.steps_per_epoch,
+        interval=max(plan.steps_per_epoch, settings.validation_steps),
         patience=settings.patience,
     )
     optimiser = Adam(network.parameters(), betas=(0.9, 0.98), fused=True)
     steps = settings.epochs * plan.steps_per_epoch
+    if steps:
+        steps = max(steps, settings.least_steps)
     for step in range(steps):
         draws.start_step(step)
         draw_dropout_from(network, draws.torch)

@@ -9,22 +9,35 @@ Shapes: B users, V items of a domain, D width; row 0 is padding.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.baselines.factor_system import DomainFactors
-from model.baselines.mfem import MfemSettings, merged_by_maps
+from model.baselines.mfem import MappingSettings, merged_by_maps
 from model.baselines.popularity import Popularity, PopularitySettings
-from model.baselines.transfer import Merge
+from model.baselines.transfer import Merge, MergeSettings
 from model.bundle import Bundle, Floats
 from model.comparison.recguru import train_bundle
 from model.comparison.systems import Task
 from model.data.training_data import TrainingData
+from model.errors import BadSettingError
 from model.evaluation.protocol import History, Scorer, Users
 from model.inference import Basis, Inference
 from model.training.settings import TrainSettings
+
+
+class AutoEmSettings(TrainSettings):
+    """How AutoRec is trained, then the maps between its vectors, and the layer that merges them."""
+
+    mapping: MappingSettings = MappingSettings()
+    """The maps, one for each direction."""
+
+    merge: MergeSettings = MergeSettings(decay=0.0)
+    """The layer that makes one vector of two. Preference vectors are far longer than those of
+    BPRMF: what holds these down would outweigh all there is to learn from them."""
 
 
 class AutoEm:
@@ -91,16 +104,20 @@ def fit(task: Task) -> Scorer:
     """Train AutoRec into the task's work folder, then maps and merging layers.
 
     Raises:
-        BadSettingError: If the settings are not those of a training.
+        BadSettingError: If the settings are not those of AutoEM.
         TrainingError: If training stopped itself.
     """
-    bundle, settings = train_bundle(task)
-    vectors = PreferenceVectors(bundle, settings)
+    settings = task.settings
+    if not isinstance(settings, AutoEmSettings):
+        raise BadSettingError(f"{type(settings).__name__} are no settings of AutoEM")
+    of_training = {name: getattr(settings, name) for name in TrainSettings.model_fields}
+    bundle, trained = train_bundle(replace(task, settings=TrainSettings(**of_training)))
+    vectors = PreferenceVectors(bundle, trained)
     users = vectors.of_training(task.data)
     found = {}
     for domain in task.data.domains:
         items = np.array(bundle.domain(domain.name).item_table)
         bias = np.zeros(len(items), np.float32)
         found[domain.name] = DomainFactors(users[domain.name], items, bias)
-    merges = merged_by_maps(task.data, found, MfemSettings(), seed=task.seed)
+    merges = merged_by_maps(task.data, found, settings.mapping, settings.merge, seed=task.seed)
     return AutoEm(task.data, vectors, merges)

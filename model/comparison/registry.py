@@ -64,14 +64,13 @@ def _variant(
     *,
     preset: Mapping[str, Any] = RECGURU,
     space: Space,
-    fit: str = "model.comparison.recguru:fit",
 ) -> Entry:
     """Describe a system of the RecGURU family: `recguru train` with a preset and some changes."""
     return Entry(
         name,
         title,
         _settings("model.training.settings:TrainSettings"),
-        _fitted_by(fit),
+        _fitted_by("model.comparison.recguru:fit"),
         changes={**flattened(preset), **changes},
         space=space,
         ours=True,
@@ -81,13 +80,11 @@ def _variant(
 
 _FACTORS: Space = {
     "learning_rate": [0.02, 0.05, 0.1],
-    "decay": [0.01, 0.05, 0.1],
-    "negatives": [1, 4, 8],
-    "epochs": [16, 32],
+    "decay": [0.01, 0.02, 0.05],
+    "negatives": [4, 8, 16],
 }
 _TRANSFER: Space = {
-    "factors.decay": [0.01, 0.05, 0.1],
-    "factors.learning_rate": [0.02, 0.05, 0.1],
+    **{f"factors.{name}": values for name, values in _FACTORS.items()},
     "merge.learning_rate": [3e-3, 0.01, 0.03],
     "merge.epochs": [4, 8],
 }
@@ -97,17 +94,15 @@ _PUBLISHED: Space = {
     "max_history": [50, 100],
     "layers": [2, 3],
 }
-_SEQUENCES: Space = {
-    "learning_rate": [1e-3, 2e-3, 3e-3, 5e-3],
-    "dropout": [0.1, 0.2, 0.4],
-    "epochs": [8, 16],
-    "layers": [1, 2, 3],
-    "width": [64, 128],
-}
 _NEIGHBOURS: Space = {
     "decay": [0.4, 0.6, 0.8, 1.0],
     "last": [3, 5, 10, None],
     "smoothing": [0.0, 3.0, 10.0, 30.0],
+}
+_SEQUENCES: Space = {
+    "dropout": [0.2, 0.3, 0.4],
+    "learning_rate": [5e-4, 1e-3, 2e-3],
+    "epochs": [8, 12],
 }
 _RECGURU: Space = {
     "network.dropout": [0.2, 0.3, 0.4],
@@ -120,6 +115,8 @@ _AS_PUBLISHED: Space = {
     "pre_training.epochs": [5, 10],
     "adversarial.adversarial_weight": [0.1, 1.0],
 }
+_AS_LARGE: Values = {"width": 128, "least_steps": 2100, "validation_steps": 50, "patience": 5}
+"""What gives a strong sequence model the room, the time and the patience that RecGURU has."""
 _ALONE: Values = {
     "network.bridge_share": 0.0,
     "pre_training.item_start": "neighbours",
@@ -164,13 +161,14 @@ _ENTRIES = (
         "sasrec-strong",
         "SASRec, strong",
         "model.baselines.sasrec:SasRec",
-        changes={"width": 128, "dropout": 0.3, "learning_rate": 1e-3},
+        changes={"dropout": 0.3, "learning_rate": 1e-3, **_AS_LARGE},
         space=_SEQUENCES,
     ),
     _baseline(
         "bert4rec",
         "Bert4Rec",
         "model.baselines.bert4rec:Bert4Rec",
+        changes=_AS_LARGE,
         space={
             "learning_rate": [1e-3, 3e-3],
             "dropout": [0.1, 0.2, 0.4],
@@ -184,12 +182,10 @@ _ENTRIES = (
     _baseline("doml", "DOML", "model.baselines.doml:Doml", space=_TRANSFER),
     _variant("seqrec", "SeqRec", {**_ALONE, "network.memory": "none"}, space=_RECGURU),
     _variant("autorec", "AutoRec", {**_ALONE, "network.memory": "own"}, space=_RECGURU),
-    _variant(
-        "autoem",
-        "AutoEM",
-        {**_ALONE, "network.memory": "own"},
-        space=_RECGURU,
-        fit="model.comparison.autoem:fit",
+    replace(
+        _variant("autoem", "AutoEM", {**_ALONE, "network.memory": "own"}, space=_RECGURU),
+        settings=_settings("model.comparison.autoem:AutoEmSettings"),
+        fit=_fitted_by("model.comparison.autoem:fit"),
     ),
     _variant("recguru-paper", "RecGURU, published", {}, preset=PAPER, space=_AS_PUBLISHED),
     _variant("recguru", "RecGURU", {}, space=_RECGURU),

@@ -74,6 +74,8 @@ class Trial(Settings):
     format_number: Literal[1] = 1
     facts: Facts
     outcome: Outcome
+    code: str = ""
+    """The digest of the code that tried it; empty where that was not kept yet."""
 
 
 class Tuning(Settings):

@@ -119,8 +119,7 @@ class Runs:
             if old.tuning != tuning:
                 old = old.model_copy(update={"tuning": tuning})
                 write_record(path, old)
-            other = "" if old.code == self._code else " (by other code; remove it to run it again)"
-            self._say(f"{old.label}: finished before{other}")
+            self._say(f"{old.label}: {self._before(old.code)}")
             return Finished(old, path)
         work = self._work(f"{entry.name}-{seed}", facts)
         resumed = any(work.iterdir())
@@ -152,7 +151,7 @@ class Runs:
         old = read_record(path, Trial)
         label = f"{entry.name} trial {number}"
         if old is not None and old.facts == facts:
-            self._say(f"{label}: finished before")
+            self._say(f"{label}: {self._before(old.code)}")
             return old.outcome
         work = self._work(f"{entry.name}-trial-{number}", facts)
         names = [domain.name for domain in self._data.domains]
@@ -171,11 +170,15 @@ class Runs:
             minutes=minutes,
             failure=failure,
         )
-        write_record(path, Trial(facts=facts, outcome=outcome))
+        write_record(path, Trial(facts=facts, outcome=outcome, code=self._code))
         shutil.rmtree(work.parent)
         shown = failure or f"validation NDCG@10 {100 * outcome.mean:.2f} %"
         self._say(f"{label}: {shown}; {minutes:.2f} minutes; {_spelled(changes)}")
         return outcome
+
+    def _before(self, code: str) -> str:
+        other = "" if code == self._code else " (by other code; remove it to run it again)"
+        return f"finished before{other}"
 
     def _task(self, settings: Settings, seed: int, work: Path) -> Task:
         return Task(self._data, self._folder, settings, seed, work, self._settings.device)

@@ -24,8 +24,8 @@ _RANKED = {
 }
 _NONE = "-"
 _TUNED = (
-    "Each system was tried within the same budget, seed 0, and chosen by the mean full NDCG@10 of"
-    " both domains' validation rows; test rows were asked of the chosen settings alone."
+    "Each of these systems was tried within the same budget, seed 0, and its settings chosen by the"
+    " mean full NDCG@10 of both domains' validation rows; test rows were asked of those alone."
 )
 _JUDGED = (
     "Of how many users it has not met a fresh classifier names the domain by their GUR, in per cent"
@@ -223,6 +223,9 @@ def _tunings(report: Report) -> str:
             f" of {tuning['budget']}; trial {tuning['chosen']} chosen."
         )
         parts.append("\n".join(_trials(tuning)))
+    rest = [about["title"] for name, about in report["systems"].items() if name not in tuned]
+    if rest:
+        parts.append(f"Not tuned, with the settings above: {'; '.join(rest)}.")
     return "\n\n".join(parts)
 
 

@@ -41,7 +41,6 @@ _LEARNED_SHARE = 0.7
 _HIDDEN, _BATCH, _RATE = 128, 256, 3e-3
 _EPOCHS, _LEAST_STEPS, _MOST_STEPS = 25, 100, 400
 """Few users are learned by heart in more steps, and judged no better."""
-_TOGETHER = 1024
 _FEW = 20  # with fewer unshared users in a domain all of its users are judged
 
 
@@ -182,12 +181,7 @@ def _unshared(domain: TrainingDomain) -> Places:
 
 def _gurs(context: Context, domain: TrainingDomain, users: Places) -> Tensor:
     context.networks.eval()
-    with torch.no_grad():
-        parts = [
-            context.gurs(domain, users[first : first + _TOGETHER])
-            for first in range(0, len(users), _TOGETHER)
-        ]
-    return torch.cat(parts).cpu()
+    return context.gurs_of_many(domain, users).cpu()
 
 
 def _labels(count: int) -> Tensor:

@@ -21,6 +21,7 @@ from model.training.neighbours import likest_items
 from model.training.parallel import Team
 from model.training.settings import TrainSettings
 
+_ENCODED_TOGETHER = 1024
 _UNTIED = 2**32 - 1  # apart from the numbers of phases, which draws follow from too
 
 
@@ -166,6 +167,19 @@ class Context:
             for group in groups
         ]
         return torch.cat(parts)[self.on_device(np.argsort(np.concatenate(groups)))]
+
+    @torch.no_grad()
+    def gurs_of_many(self, domain: TrainingDomain, users: Places) -> Tensor:
+        """Encode all training rows of however many users, some at a time, to GURs (B, D).
+
+        Nothing is learned from them: they have no gradients.
+        """
+        parts = [torch.zeros(0, self.settings.network.width, device=self.device)]
+        parts += [
+            self.gurs(domain, users[first : first + _ENCODED_TOGETHER])
+            for first in range(0, len(users), _ENCODED_TOGETHER)
+        ]
+        return torch.cat(parts)
 
     def encode(self, domain: TrainingDomain, rows: Tensor) -> Tensor:
         """Encode rows (B, T) of a domain to GURs (B, D) in whole precision."""

@@ -23,8 +23,6 @@ from model.training.reconstruction import draw_negatives, start_step
 from model.training.selection import Selection
 from model.training.validation import validation_of
 
-_ENCODED_TOGETHER = 512
-
 
 class FineTuning:
     """Phase three for one domain."""
@@ -113,11 +111,6 @@ class FineTuning:
         if self._other_gurs is None:
             context, other = self._context, self._context.data.other_than(self._domain)
             users = self._domain.other[self._domain.other >= 0]
-            parts = [torch.zeros(1, context.settings.network.width, device=context.device)]
-            with torch.no_grad():
-                parts += [
-                    context.gurs(other, users[i : i + _ENCODED_TOGETHER])
-                    for i in range(0, len(users), _ENCODED_TOGETHER)
-                ]
-            self._other_gurs = torch.cat(parts)
+            gurs = context.gurs_of_many(other, users)
+            self._other_gurs = torch.cat([gurs.new_zeros(1, gurs.shape[1]), gurs])
         return self._other_gurs

@@ -167,6 +167,22 @@ def test_the_start_is_kept_where_it_counts_and_nothing_better_comes(*, start_cou
     assert len(seen) == 3 + start_counts
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_the_last_epoch_may_be_the_best_whatever_lies_between_two_looks(epochs: int) -> None:
+    factors = Factors(4, 40, 3, torch.Generator().manual_seed(1))
+    settings = FactorSettings(epochs=epochs, batch_rows=4, validation_epochs=2, patience=3)
+    done: list[int] = []
+    looks: list[int] = []
+
+    def validate() -> float:
+        looks.append(len(done))
+        return float(len(done))
+
+    learn([done.append], factors, validate, settings, start_counts=True)
+
+    assert looks == {1: [0, 1], 2: [0, 2], 3: [0, 2, 3]}[epochs]
+
+
 def test_scores_are_inner_products_and_popularity_for_nobody() -> None:
     system, factors = _system(np.random.default_rng(3))
     users = {"books": np.array([3, -1, -1, 0]), "films": np.array([2, 7, -1, -1])}

@@ -233,6 +233,38 @@ def test_training_ends_when_patience_is_used_up(data: TrainingData) -> None:
         assert long.tensors()[name] == pytest.approx(weight, abs=1e-6)
 
 
+def test_small_data_is_passed_over_until_there_are_least_steps(data: TrainingData) -> None:
+    def weights(epochs: int, least_steps: int) -> Tensors:
+        # One batch holds all users of a domain: an epoch is a step.
+        settings = {"epochs": epochs, "least_steps": least_steps, "batch_users": 10_000}
+        return _fit("sasrec", data, patience=9, **settings).tensors()
+
+    four = weights(4, 0)
+    for epochs, least_steps, same in ((1, 4, True), (4, 1, True), (1, 3, False), (0, 4, False)):
+        other = weights(epochs, least_steps)
+        assert all((weight == other[name]).all() for name, weight in four.items()) == same
+
+
+def test_small_data_is_looked_at_after_some_steps_alone(data: TrainingData) -> None:
+    def weights(validation_steps: int) -> Tensors:
+        # Nothing is better than the weights of the first look.
+        return _fit(
+            "sasrec",
+            data,
+            learning_rate=1e-9,
+            decay=False,
+            batch_users=10_000,
+            epochs=5,
+            patience=1,
+            validation_steps=validation_steps,
+        ).tensors()
+
+    start = _fit("sasrec", data, epochs=0).tensors()
+    bias = "films.norm.bias"
+    once, later = (np.abs(np.subtract(weights(steps)[bias], start[bias])).max() for steps in (1, 3))
+    assert later == pytest.approx(3 * once, rel=0.1)
+
+
 def test_more_epochs_never_validate_worse_because_the_best_one_is_kept(data: TrainingData) -> None:
     validation = Validation(data, "films")
     figures = [

@@ -64,6 +64,16 @@ def test_every_value_of_a_search_space_is_accepted(entry: Entry) -> None:
             assert flattened(changed.model_dump(mode="json"))[key] == value
 
 
+@pytest.mark.parametrize("name", ["sasrec-strong", "bert4rec"])
+def test_a_strong_sequence_model_has_room_time_and_patience_of_recguru(name: str) -> None:
+    baseline = flattened(SYSTEMS[name].defaults().model_dump())
+    ours = flattened(SYSTEMS["recguru"].defaults().model_dump())
+
+    assert baseline["width"] == ours["network.width"]
+    for key in ("least_steps", "validation_steps", "patience"):
+        assert baseline[key] == ours[f"fine_tuning.{key}"]
+
+
 def test_systems_come_in_the_order_asked_for_and_each_once() -> None:
     found = find(["co-occurrence", "popularity", "co-occurrence"], SYSTEMS)
 

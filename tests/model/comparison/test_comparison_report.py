@@ -252,13 +252,17 @@ def test_the_text_says_how_settings_were_chosen(tmp_path: Path) -> None:
         Outcome(number=1, changes={"depth": 2}, ndcg_at_10={"books": 0.3}, mean=0.3, minutes=2),
     ]
     tuning = Tuning(budget=5, trials=tuple(tried), chosen=1)
-    run = write_run(tmp_path, "deep", 0, [1, 2, 3, 4], tuning=tuning)
+    runs = [
+        write_run(tmp_path, "deep", 0, [1, 2, 3, 4], tuning=tuning),
+        write_run(tmp_path, "plain", 0, [1, 2, 3, 4]),
+    ]
 
-    text = as_markdown(make_report([run], against=None, resamples=100))
+    text = as_markdown(make_report(runs, against=None, resamples=100))
 
     assert "**DEEP** (`deep`): 2 settings tried of a budget of 5; trial 1 chosen." in text
     assert "| 0 | nothing | 20.00 | 1.00 |" in text
     assert "| 1 | depth 2 | **30.00** | 2.00 |" in text
+    assert "Not tuned, with the settings above: PLAIN." in text
 
 
 def test_the_text_says_how_far_the_domains_are_one(tmp_path: Path) -> None:

@@ -141,13 +141,16 @@ def test_another_version_of_a_library_does_everything_again(
 def test_other_code_is_said_and_does_nothing_again(
     comparing: Comparing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    comparing("shares")
+    comparing("shares", "knowing", trials=2)
     monkeypatch.setattr("model.comparison.runs.code_digest", lambda: "0" * 64)
 
-    comparing("shares")
+    comparing("shares", "knowing", trials=2)
 
-    line = "shares seed 0: finished before (by other code; remove it to run it again)"
-    assert comparing.said == [line]
+    runs = ["knowing trial 0", "knowing trial 1"]
+    runs += ["shares seed 0", "knowing seed 0", "knowing seed 1"]
+    again = "finished before (by other code; remove it to run it again)"
+    assert comparing.said == [f"{run}: {again}" for run in runs]
+    assert comparing.fits.done == []
 
 
 def test_a_killed_comparison_goes_on_after_its_last_finished_run(
