@@ -97,7 +97,7 @@ class Doml:
             for place, merge in enumerate(merges.values())
         ]
         network = nn.ModuleList([rotation, *merges.values()])
-        metric(settings.merge.epochs)  # so that the start, which may be the best, has a map
+        metric(settings.merge.epochs)  # the start, which may be the best, needs a map
         learn(
             [metric, *passes],
             network,

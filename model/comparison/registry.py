@@ -105,9 +105,9 @@ _SEQUENCES: Space = {
     "epochs": [8, 12],
 }
 _RECGURU: Space = {
-    "network.dropout": [0.2, 0.3, 0.4],
-    "fine_tuning.learning_rate": [5e-4, 1e-3, 2e-3],
-    "fine_tuning.epochs": [8, 12],
+    "network.dropout": _SEQUENCES["dropout"],
+    "fine_tuning.learning_rate": _SEQUENCES["learning_rate"],
+    "fine_tuning.epochs": _SEQUENCES["epochs"],
 }
 _AS_PUBLISHED: Space = {
     "network.dropout": [0.1, 0.2, 0.3],

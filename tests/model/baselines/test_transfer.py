@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.baselines.bprmf import Bprmf, BprmfSettings
 from model.baselines.cmf import Cmf, CmfSettings
 from model.baselines.cngan import GeneratorSettings, discrimination, learn_generator
 from model.baselines.doml import Metric, MetricSettings, Rotation, metric_loss, nearest
@@ -13,6 +14,7 @@ from model.baselines.transfer import Merge, MergeSettings
 from model.bundle import Floats
 from model.data.training_data import TrainingData
 from model.networks.perceptron import Perceptron
+from tests.model.baselines.systems_under_test import SYSTEMS
 from tests.model.dataset_making import dataset_of, random_dataset
 
 DATA = TrainingData.of(random_dataset(np.random.default_rng(8), users=400, items=30))
@@ -73,6 +75,24 @@ def test_a_merge_starts_as_the_target_domain_for_itself() -> None:
     np.testing.assert_allclose(made.users, found["books"].users, atol=1e-6)
     assert (made.items == found["books"].items).all()
     assert (made.bias == found["books"].bias).all()
+
+
+@pytest.mark.parametrize("name", ["mfem", "cngan", "doml"])
+def test_where_merging_ruins_everything_the_vectors_of_bprmf_are_kept(name: str) -> None:
+    kind, settings = SYSTEMS[name].kind, SYSTEMS[name].settings
+    values = settings.model_dump()
+    values["merge"] |= {"learning_rate": 1e3, "layer_rate": 1e3}
+    alone = Bprmf.fit(DATA, BprmfSettings(**values["factors"]), seed=1)
+
+    merged = kind.fit(DATA, type(settings).model_validate(values), seed=1)
+
+    for domain in DATA.domains:
+        users = {each.name: np.full(20, -1) for each in DATA.domains}
+        users[domain.name] = np.arange(20)
+        expected = alone.scores(domain.name, [{}] * 20, users)
+        np.testing.assert_allclose(
+            merged.scores(domain.name, [{}] * 20, users), expected, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_the_map_of_mfem_finds_a_planted_one_and_holds_for_users_it_has_not_seen() -> None:
