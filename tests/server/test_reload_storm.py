@@ -114,10 +114,15 @@ async def test_every_call_is_answered_by_one_release_while_releases_come_and_go(
     assert counted == {"swapped": 5}
 
 
-def held(process: psutil.Process) -> tuple[int, int]:
+def held(process: psutil.Process) -> dict[str, int]:
     """Count the threads and descriptors of this process, when what is not needed is gone."""
     gc.collect()
-    return process.num_threads(), process.num_fds()
+    return {"threads": process.num_threads(), "descriptors": process.num_fds()}
+
+
+def left_behind(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    """Say what there is more of than before; gRPC also ends idle threads of its own."""
+    return {kind: more for kind in before if (more := after[kind] - before[kind]) > 0}
 
 
 @pytest.mark.parametrize("count", [6, pytest.param(50, marks=pytest.mark.slow)])
@@ -130,7 +135,7 @@ async def test_reloads_leave_no_thread_descriptor_or_memory_behind(root: Root, c
         after, grown = held(process), process.memory_info().rss - resident
         mapped = {Path(each.path) for each in process.memory_maps()}
 
-    assert after == before
+    assert not left_behind(before, after)
     assert grown < 50 * MB
     assert not any(path.is_relative_to(root.second) for path in mapped)  # the first answers
 
@@ -192,4 +197,4 @@ async def test_fifty_damaged_releases_leave_nothing_behind(root: Root) -> None:
         await reload(running, root, 2)  # what is made once is made
         before = held(process)
         await refuses(running, root, 50)
-        assert held(process) == before
+        assert not left_behind(before, held(process))
