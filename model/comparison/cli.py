@@ -80,6 +80,7 @@ def compare(  # noqa: PLR0913  # every flag is a parameter
       recguru compare --data dataset --systems all --seeds 0,1,2 --trials 8 --out comparison
       recguru compare --report-only --results first --results second --out merged
       recguru compare --data dataset --systems all --overlap 10,30,50,75 --out study
+      recguru compare --report-only --results study --overlap 10,30,50,75 --out report
     """
     flags = {
         "systems": None if systems is None else _words(systems, "--systems"),
@@ -100,10 +101,11 @@ def compare(  # noqa: PLR0913  # every flag is a parameter
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise BadSettingError("compare trains in one process; start it without torchrun")
     settings = load_settings(CompareSettings, table="compare", config=config, flags=flags)
-    if data is None:
-        _rebuild(results or [out], out, settings, as_json=as_json)
-    elif percents:
-        _study(data, out, settings, percents, as_json=as_json)
+    folders = results or [out]
+    if percents:
+        _study(data, folders, out, settings, percents, as_json=as_json)
+    elif data is None:
+        _rebuild(folders, out, settings, as_json=as_json)
     else:
         _compare(data, out, settings, as_json=as_json)
 
@@ -125,17 +127,27 @@ def _rebuild(
 
 
 def _study(
-    data: Path, out: Path, settings: "CompareSettings", percents: Sequence[int], *, as_json: bool
+    data: Path | None,
+    folders: Sequence[Path],
+    out: Path,
+    settings: "CompareSettings",
+    percents: Sequence[int],
+    *,
+    as_json: bool,
 ) -> None:
-    from model.comparison.overlap import study_markdown, study_overlap
+    from model.comparison.overlap import MARKDOWN, rebuild_study, study_overlap, study_summary
     from model.comparison.plots import plot_overlap
 
-    study = study_overlap(data, out, settings, percents, say=_say)
+    if data is None:
+        study = rebuild_study(folders, out, settings, percents)
+    else:
+        study = study_overlap(data, out, settings, percents, say=_say)
     plot_overlap(study.content, out)
     if as_json:
         print_json(study.content)
     else:
-        typer.echo(study_markdown(study.content), nl=False)
+        typer.echo(study_summary(study.content))
+        typer.echo(f"study in {out / MARKDOWN}")
     _fail_for(study.failures)
 
 
@@ -174,11 +186,8 @@ def _check(
         raise typer.BadParameter("give one of the two", param_hint="--data, --report-only")
     if results and not report_only:
         raise typer.BadParameter("needs --report-only", param_hint="--results")
-    if percents is not None:
-        if report_only:
-            raise typer.BadParameter("needs --data", param_hint="--overlap")
-        if max(percents) > _MOST_PERCENT:
-            raise typer.BadParameter("more than 100 %", param_hint="--overlap")
+    if percents is not None and max(percents) > _MOST_PERCENT:
+        raise typer.BadParameter("more than 100 %", param_hint="--overlap")
 
 
 def _words(text: str, flag: str) -> list[str]:

@@ -57,7 +57,9 @@ def compare(
     finished, failures = run_all(runs, tries, settings.seeds)
     if not finished:
         raise RecGuruError(f"no run succeeded; the first: {failures[0]}")
-    return Comparison(_written(finished, out, settings), failures)
+    report = _report(finished, settings)
+    write_report(report, out)
+    return Comparison(report, failures)
 
 
 def planned(
@@ -87,6 +89,23 @@ def rebuild(
         NotFoundError: If there is none, or none of the system to compare with.
         BadArtifactError: If a result is damaged, or two cannot stand in one table.
     """
+    report = report_of(folders, settings, registry=registry)
+    write_report(report, out)
+    return Comparison(report, [])
+
+
+def report_of(
+    folders: Sequence[Path],
+    settings: CompareSettings,
+    *,
+    registry: Mapping[str, Entry] = SYSTEMS,
+) -> dict[str, Any]:
+    """Make the report of all runs that are finished in some folders, and write nothing.
+
+    Raises:
+        NotFoundError: If there is none, or none of the system to compare with.
+        BadArtifactError: If a result is damaged, or two cannot stand in one table.
+    """
     finished = [run for folder in folders for run in _found(folder)]
     if not finished:
         places = ", ".join(str(folder / RESULTS) for folder in folders)
@@ -100,8 +119,14 @@ def rebuild(
         )
     )
     _check_against(settings, list(dict.fromkeys(run.result.facts.system for run in finished)))
+    return _report(finished, settings)
+
+
+def write_report(report: dict[str, Any], out: Path) -> None:
+    """Write a report as JSON and as Markdown."""
     out.mkdir(parents=True, exist_ok=True)
-    return Comparison(_written(finished, out, settings), [])
+    write_bytes_atomically(out / JSON, canonical_json(report))
+    write_bytes_atomically(out / MARKDOWN, as_markdown(report).encode())
 
 
 def _check_names(
@@ -126,8 +151,5 @@ def _found(folder: Path) -> list[Finished]:
     return found
 
 
-def _written(finished: Sequence[Finished], out: Path, settings: CompareSettings) -> dict[str, Any]:
-    report = make_report(finished, against=settings.against, resamples=settings.resamples)
-    write_bytes_atomically(out / JSON, canonical_json(report))
-    write_bytes_atomically(out / MARKDOWN, as_markdown(report).encode())
-    return report
+def _report(finished: Sequence[Finished], settings: CompareSettings) -> dict[str, Any]:
+    return make_report(finished, against=settings.against, resamples=settings.resamples)

@@ -2,7 +2,8 @@
 
 <out>/overlap-<percent>/dataset    the dataset with so many of the shared users
 <out>/overlap-<percent>/…          its comparison, as any other
-<out>/overlap.json, overlap.md     NDCG@10 and HR@10 of all systems against the share
+<out>/overlap.json, overlap.md     NDCG@10 and HR@10 of all systems against the share; of the shared
+                                   users those who are asked, in the domain that asks more
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from model.comparison.compare import compare, planned
+from model.comparison.compare import compare, planned, report_of, write_report
 from model.comparison.registry import SYSTEMS
 from model.comparison.results import SLICES
 from model.comparison.runs import Say
@@ -24,6 +25,7 @@ from model.errors import BadArtifactError
 from model.evaluation.report import RANKINGS
 from model.files import MANIFEST, canonical_json, read_manifest, write_bytes_atomically
 
+MARKDOWN = "overlap.md"
 _FIGURES = ("hr@10", "ndcg@10")
 _TOLD = ("all", "cold")
 """The slices of users in the table; the JSON has all."""
@@ -66,42 +68,74 @@ def study_overlap(
     planned(settings, registry)  # what it refuses is refused before a dataset is made
     source = str(read_manifest(data, kind=KIND, format_number=FORMAT)["digest"])
     reports: dict[str, Mapping[str, Any]] = {}
-    shared: dict[str, int] = {}
     failures: list[str] = []
     for number in percents:
         say(f"{number} % of the shared users")
-        place = out / f"overlap-{number:02d}"
-        shared[str(number)] = _made(data, source, place / "dataset", number)
+        place = out / _folder(number)
+        _make(data, source, place / "dataset", number)
         done = compare(place / "dataset", place, settings, say=say, registry=registry)
         reports[str(number)] = done.report
         failures += [f"{number} %: {failure}" for failure in done.failures]
-    content = _content(source, shared, reports)
+    return Study(_written(reports, out), failures)
+
+
+def rebuild_study(
+    folders: Sequence[Path],
+    out: Path,
+    settings: CompareSettings,
+    percents: Sequence[int],
+    *,
+    registry: Mapping[str, Entry] = SYSTEMS,
+) -> Study:
+    """Write a study of all runs that are finished in the folders of some; nothing is trained.
+
+    Raises:
+        NotFoundError: If there is no run at one of the shares, or none of the system to compare
+            with.
+        BadArtifactError: If a result is damaged, or two cannot stand in one table.
+    """
+    reports = {
+        str(number): report_of(
+            [folder / _folder(number) for folder in folders], settings, registry=registry
+        )
+        for number in percents
+    }
+    for number in percents:
+        write_report(reports[str(number)], out / _folder(number))
+    return Study(_written(reports, out), [])
+
+
+def _folder(percent: int) -> str:
+    return f"overlap-{percent:02d}"
+
+
+def _written(reports: Mapping[str, Mapping[str, Any]], out: Path) -> dict[str, Any]:
+    content = _content(reports)
     write_bytes_atomically(out / "overlap.json", canonical_json(content))
-    write_bytes_atomically(out / "overlap.md", study_markdown(content).encode())
-    return Study(content, failures)
+    write_bytes_atomically(out / MARKDOWN, study_markdown(content).encode())
+    return content
 
 
-def _made(data: Path, source: str, place: Path, percent: int) -> int:
-    """Make a dataset of the study unless it is there; return its shared users."""
+def _make(data: Path, source: str, place: Path, percent: int) -> None:
+    """Make a dataset of the study unless it is there."""
     share = percent / 100
     if not (place / MANIFEST).exists():
         with_overlap(data, place, share=share, seed=_SEED)
     manifest = read_manifest(place, kind=KIND, format_number=FORMAT)
     if manifest["made"].get("dataset") != source:
         raise BadArtifactError(f"{place} was made from another dataset; choose another --out")
-    return int(manifest["report"]["shared_users"])
 
 
-def _content(
-    source: str, shared: Mapping[str, int], reports: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+def _content(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     first = next(iter(reports.values()))
     titles = {
         name: about["title"] for each in reports.values() for name, about in each["systems"].items()
     }
     return {
-        "dataset": source,
-        "shared_users": dict(shared),
+        "shared_users": {
+            share: max(parts["shared"]["users"] for parts in report["domains"].values())
+            for share, report in reports.items()
+        },
         "datasets": {share: report["dataset"] for share, report in reports.items()},
         "domains": {
             domain: {
@@ -127,14 +161,38 @@ def _point(parts: Mapping[str, Any], name: str) -> dict[str, Any]:
     }
 
 
+def study_summary(content: Mapping[str, Any]) -> str:
+    """Spell what fits a terminal: full and sampled NDCG@10 of all users and of cold starts."""
+    percents = list(content["shared_users"])
+    lines = []
+    for (domain, systems), part in product(content["domains"].items(), _TOLD):
+        longest = max(len(title) for title in systems)
+        lines += [
+            f"{domain}, {part}: NDCG@10 in %, full (sampled), by the share that stays shared",
+            f"{'':<{longest}}" + "".join(f"{share + ' %':>16}" for share in percents),
+        ]
+        for title, points in systems.items():
+            cells = [_cell(points[share][part]) if share in points else "-" for share in percents]
+            lines.append(f"{title:<{longest}}" + "".join(f"{cell:>16}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _cell(found: Mapping[str, Any]) -> str:
+    full, sampled = (percent(found[ranking]["ndcg@10"]["mean"]) for ranking in RANKINGS)
+    return f"{full} ({sampled})"
+
+
 def study_markdown(content: Mapping[str, Any]) -> str:
     """Spell a study like the paper's Table 3, in per cent."""
     percents = list(content["shared_users"])
-    users = ", ".join(f"{share} %: {count:,}" for share, count in content["shared_users"].items())
+    users = ", ".join(
+        f"{share} %: {count:,}, dataset `{content['datasets'][share][:12]}`"
+        for share, count in content["shared_users"].items()
+    )
     lines = [
         "# Overlap study",
         "",
-        f"Dataset `{content['dataset'][:12]}` with part of its shared users ({users}).",
+        f"A pair of domains with part of its shared users (asked: {users}).",
         "Mean over seeds, in per cent.",
         "",
         "| domain | users | ranking | metric | system | "

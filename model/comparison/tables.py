@@ -56,7 +56,7 @@ def as_markdown(report: Report) -> str:
 
 
 def summary(report: Report) -> str:
-    """Spell what fits a terminal: full and sampled NDCG@10 of every system and slice."""
+    """Spell what fits a terminal: NDCG@10 of every system and slice, and what was tuned."""
     lines = []
     titles = _titles(report)
     longest = max(len(title) for title in titles.values())
@@ -75,7 +75,33 @@ def summary(report: Report) -> str:
                 cell = _NONE if full is None else f"{percent(full)} ({percent(sampled)})"
                 cells.append(cell.rjust(16))
             lines.append(f"{title:<{longest}}" + "".join(cells))
-    return "\n".join(lines)
+    return "\n".join([*lines, *_tuning_lines(report, longest)])
+
+
+def _tuning_lines(report: Report, longest: int) -> list[str]:
+    tunings = {
+        about["title"]: about["tuning"] for about in report["systems"].values() if about["tuning"]
+    }
+    if not tunings:
+        return []
+    most = max(len(tuning["trials"]) for tuning in tunings.values())
+    lines = [
+        "tuning: full NDCG@10 of validation rows in %, both domains' mean; * is chosen",
+        f"{'':<{longest}}" + "".join(f"{f'trial {number}':>10}" for number in range(most)),
+    ]
+    for title, tuning in tunings.items():
+        cells = {trial["number"]: _tried(trial, tuning["chosen"]) for trial in tuning["trials"]}
+        chosen = next(each for each in tuning["trials"] if each["number"] == tuning["chosen"])
+        spelled = _settings(chosen["changes"]) or "the defaults"
+        row = "".join(f"{cells.get(number, ''):>10}" for number in range(most))
+        lines.append(f"{title:<{longest}}{row}  {spelled}")
+    rest = [about["title"] for about in report["systems"].values() if not about["tuning"]]
+    return [*lines, *([f"not tuned: {'; '.join(rest)}"] if rest else [])]
+
+
+def _tried(trial: Mapping[str, Any], chosen: int) -> str:
+    found = "failed" if trial["failure"] else percent(trial["mean"])
+    return found + ("*" if trial["number"] == chosen else " ")
 
 
 def _origin(report: Report) -> str:

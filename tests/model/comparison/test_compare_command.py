@@ -96,6 +96,11 @@ def test_a_comparison_prints_its_table_and_is_merged_with_another(
             "error: there is no result in OUT/results",
         ),
         (
+            ["--report-only", "--overlap", "10,30"],
+            1,
+            "error: there is no result in OUT/overlap-10/results",
+        ),
+        (
             ["--data", "DATASET", "--seeds", "0,one"],
             2,
             "Invalid value for --seeds: '0,one' is not a list of numbers like 0,1,2",

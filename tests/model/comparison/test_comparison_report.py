@@ -257,12 +257,19 @@ def test_the_text_says_how_settings_were_chosen(tmp_path: Path) -> None:
         write_run(tmp_path, "plain", 0, [1, 2, 3, 4]),
     ]
 
-    text = as_markdown(make_report(runs, against=None, resamples=100))
+    report = make_report(runs, against=None, resamples=100)
+    text = as_markdown(report)
 
     assert "**DEEP** (`deep`): 2 settings tried of a budget of 5; trial 1 chosen." in text
     assert "| 0 | nothing | 20.00 | 1.00 |" in text
     assert "| 1 | depth 2 | **30.00** | 2.00 |" in text
     assert "Not tuned, with the settings above: PLAIN." in text
+    assert [line.split() for line in summary(report).splitlines()[-3:]] == [
+        ["trial", "0", "trial", "1"],
+        ["DEEP", "20.00", "30.00*", "depth", "2"],
+        ["not", "tuned:", "PLAIN"],
+    ]
+    assert "tuning" not in summary(make_report(runs[1:], against=None, resamples=100))
 
 
 def test_the_text_says_how_far_the_domains_are_one(tmp_path: Path) -> None:

@@ -2,15 +2,22 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from model.comparison.overlap import study_markdown, study_overlap
+from model.comparison.overlap import (
+    rebuild_study,
+    study_markdown,
+    study_overlap,
+    study_summary,
+)
 from model.comparison.plots import plot_overlap
 from model.comparison.settings import CompareSettings
 from model.data.dataset import Dataset
-from model.errors import BadArtifactError, BadSettingError
+from model.errors import BadArtifactError, BadSettingError, NotFoundError
+from model.evaluation.protocol import questions
 from tests.model.comparison.systems_in_tests import (
     Fits,
     noise,
@@ -29,7 +36,7 @@ def test_a_study_compares_at_every_share_and_goes_on_where_it_was(tmp_path: Path
     data, out, fits = write_folder(source, tmp_path / "data"), tmp_path / "out", Fits()
     registry = registry_of(shares(fits), noise(fits))
 
-    def study(percents: list[int]) -> dict[str, object]:
+    def study(percents: list[int]) -> dict[str, Any]:
         done = study_overlap(data, out, SETTINGS, percents, say=lambda _: None, registry=registry)
         assert done.failures == []
         assert plot_overlap(done.content, out) == out / "overlap.png"
@@ -40,19 +47,54 @@ def test_a_study_compares_at_every_share_and_goes_on_where_it_was(tmp_path: Path
     content = study([10, 50])
 
     assert fits.done == ["shares 0", "noise 0"] * 2
-    assert content["shared_users"] == {"10": 3, "50": 15}
-    assert [
-        len(Dataset.read(out / f"overlap-{share}" / "dataset").shared) for share in (10, 50)
-    ] == [
-        3,
-        15,
-    ]
+    datasets = {share: Dataset.read(out / f"overlap-{share}" / "dataset") for share in ("10", "50")}
+    assert [len(dataset.shared) for dataset in datasets.values()] == [3, 15]
+    assert content["shared_users"] == {
+        share: max(int(questions(dataset, each.name).shared.sum()) for each in dataset.domains)
+        for share, dataset in datasets.items()
+    }
     text = study_markdown(content)
     assert "| domain | users | ranking | metric | system | 10 % | 50 % |" in text
-    rows = [line.split(" | ")[1:4] for line in text.splitlines()[8:]]
+    rows = [line.split(" | ")[1:4] for line in text.splitlines()[7:]]
     assert rows[0] == ["all", "full", "HR@10"]
     assert ["cold", "sampled", "NDCG@10"] in rows
     assert text == (out / "overlap.md").read_text()
+    assert "A pair of domains with part of its shared users (asked: 10 %: 2, dataset `" in text
+    for domain, systems in content["domains"].items():
+        full, sampled = (
+            f"{100 * systems['Shares']['50']['cold'][ranking]['ndcg@10']['mean']:.2f}"
+            for ranking in ("full", "sampled")
+        )
+        block = study_summary(content).split(f"{domain}, cold: ")[1].splitlines()
+        assert block[1].split() == ["10", "%", "50", "%"]
+        assert block[2].startswith("Shares ")
+        assert block[2].endswith(f" {full} ({sampled})")
+
+
+def test_a_study_is_written_again_from_its_runs_alone(tmp_path: Path) -> None:
+    source = random_dataset(np.random.default_rng(1), users=60, items=40)
+    data, out, again = write_folder(source, tmp_path / "data"), tmp_path / "out", tmp_path / "again"
+    registry = registry_of(shares(Fits()), noise(Fits()))
+    made = study_overlap(data, out, SETTINGS, [10, 50], say=lambda _: None, registry=registry)
+    for share in (10, 50):
+        shutil.rmtree(out / f"overlap-{share}" / "dataset")
+
+    rebuilt = rebuild_study([out], again, SETTINGS, [10, 50], registry=registry)
+
+    assert rebuilt.content == made.content
+    for name in ("overlap.md", "overlap.json", "overlap-10/report.json", "overlap-50/report.json"):
+        assert (again / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_a_study_that_lacks_a_share_is_not_written_again_in_part(tmp_path: Path) -> None:
+    source = random_dataset(np.random.default_rng(1), users=60, items=40)
+    data, out, again = write_folder(source, tmp_path / "data"), tmp_path / "out", tmp_path / "again"
+    registry = registry_of(noise(Fits()))
+    study_overlap(data, out, SETTINGS, [50], say=lambda _: None, registry=registry)
+
+    with pytest.raises(NotFoundError, match=r"^there is no result in .*/out/overlap-75/results$"):
+        rebuild_study([out], again, SETTINGS, [50, 75], registry=registry)
+    assert not again.exists()
 
 
 def test_a_setting_that_is_refused_stops_a_study_before_anything_is_written(

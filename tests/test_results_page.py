@@ -1,0 +1,47 @@
+"""The tables of `docs/results.md` are what its commands print, to the letter."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from model.comparison.cli import _THREADS
+from tests.commands import Command
+
+ROOT = Path(__file__).parent.parent
+_PAGE = ROOT / "docs" / "results.md"
+_PRINTED = re.compile(
+    r"^```console\n\$ recguru (compare --report-only [^\n]*) --out report\n(.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+PRINTED = _PRINTED.findall(_PAGE.read_text(encoding="utf-8"))
+"""Arguments and output of every command."""
+
+
+def test_the_page_has_tables_of_both_pairs() -> None:
+    shown = [arguments for arguments, _ in PRINTED]
+    for pair in ("beauty_toys", "sport_cloth"):
+        assert f"compare --report-only --results docs/results/{pair}" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output"), PRINTED, ids=[arguments.split("/")[-1] for arguments, _ in PRINTED]
+)
+def test_a_table_is_what_its_command_prints(
+    arguments: str,
+    output: str,
+    recguru: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in _THREADS:
+        monkeypatch.setenv(name, "1")
+    monkeypatch.chdir(ROOT)
+
+    done = recguru(*shlex.split(arguments), "--out", tmp_path / "report")
+
+    assert done.code == 0, done.errors
+    *table, place = done.output.splitlines(keepends=True)
+    assert place.startswith(("report in ", "study in "))
+    assert "".join(table) == output
