@@ -44,7 +44,7 @@ class Bert4RecSettings(SequenceSettings):
     scaled_input: bool = False
     """Whether embeddings are read sqrt(D) times as long as they are scored; published is not."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Learning rate at the start."""
 
     epochs: Annotated[int, Field(ge=0)] = 20

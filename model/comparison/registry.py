@@ -170,8 +170,8 @@ _ENTRIES = (
         "model.baselines.bert4rec:Bert4Rec",
         changes=_AS_LARGE,
         space={
-            "learning_rate": [1e-3, 3e-3],
-            "dropout": [0.1, 0.2, 0.4],
+            "learning_rate": _SEQUENCES["learning_rate"],
+            "dropout": _SEQUENCES["dropout"],
             "masked_share": [0.2, 0.4, 0.6],
             "scaled_input": [True, False],
         },
