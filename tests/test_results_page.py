@@ -6,23 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from model.comparison.cli import _THREADS
+from model.comparison.cli import THREADS
 from tests.commands import Command
 
 ROOT = Path(__file__).parent.parent
-_PAGE = ROOT / "docs" / "results.md"
-_PRINTED = re.compile(
+PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+BLOCK = re.compile(
     r"^```console\n\$ recguru (compare --report-only [^\n]*) --out report\n(.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-PRINTED = _PRINTED.findall(_PAGE.read_text(encoding="utf-8"))
+PRINTED = BLOCK.findall(PAGE)
 """Arguments and output of every command."""
 
 
-def test_the_page_has_tables_of_both_pairs() -> None:
-    shown = [arguments for arguments, _ in PRINTED]
-    for pair in ("beauty_toys", "sport_cloth"):
-        assert f"compare --report-only --results docs/results/{pair}" in shown
+def test_the_page_has_no_block_but_what_commands_print() -> None:
+    assert len(PRINTED) >= 2
+    assert PAGE.count("```") == 2 * len(PRINTED)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +34,7 @@ def test_a_table_is_what_its_command_prints(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in _THREADS:
+    for name in THREADS:  # so that what the command sets ends with the test
         monkeypatch.setenv(name, "1")
     monkeypatch.chdir(ROOT)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 comparison_app = make_app("Compare systems.")
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREADS = ("OMP_NUMTHREADS", "MKL_NUMTHREADS", "OPENBLAS_NUMTHREADS")
 _MOST_PERCENT = 100
 
 
@@ -72,7 +72,8 @@ def compare(  # noqa: PLR0913  # every flag is a parameter
 
     What is finished in OUT and was made from the same is not done again, so an interrupted
     comparison goes on where it was. Writes report.json, report.md and, with the extra `plots`,
-    report.png.
+    report.png; of a study a report in overlap-PERCENT for each share, and overlap.json, overlap.md
+    and overlap.png.
 
     \b
     Example:
@@ -91,7 +92,7 @@ def compare(  # noqa: PLR0913  # every flag is a parameter
     }
     percents = _numbers(overlap, "--overlap")
     _check(data, percents, results, report_only=report_only)
-    for name in _THREADS:  # read by numpy and torch when they are imported
+    for name in THREADS:  # read by numpy and torch when they are imported
         os.environ.setdefault(name, "1")
 
     from model.comparison.settings import CompareSettings
@@ -101,11 +102,12 @@ def compare(  # noqa: PLR0913  # every flag is a parameter
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise BadSettingError("compare trains in one process; start it without torchrun")
     settings = load_settings(CompareSettings, table="compare", config=config, flags=flags)
-    folders = results or [out]
-    if percents:
-        _study(data, folders, out, settings, percents, as_json=as_json)
+    if data is None and percents:
+        _rebuild_study(results or [out], out, settings, percents, as_json=as_json)
     elif data is None:
-        _rebuild(folders, out, settings, as_json=as_json)
+        _rebuild(results or [out], out, settings, as_json=as_json)
+    elif percents:
+        _study(data, out, settings, percents, as_json=as_json)
     else:
         _compare(data, out, settings, as_json=as_json)
 
@@ -127,7 +129,16 @@ def _rebuild(
 
 
 def _study(
-    data: Path | None,
+    data: Path, out: Path, settings: "CompareSettings", percents: Sequence[int], *, as_json: bool
+) -> None:
+    from model.comparison.overlap import study_overlap
+
+    study = study_overlap(data, out, settings, percents, say=_say)
+    _show_study(study.content, out, as_json=as_json)
+    _fail_for(study.failures)
+
+
+def _rebuild_study(
     folders: Sequence[Path],
     out: Path,
     settings: "CompareSettings",
@@ -135,20 +146,21 @@ def _study(
     *,
     as_json: bool,
 ) -> None:
-    from model.comparison.overlap import MARKDOWN, rebuild_study, study_overlap, study_summary
+    from model.comparison.overlap import rebuild_study
+
+    _show_study(rebuild_study(folders, out, settings, percents), out, as_json=as_json)
+
+
+def _show_study(content: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
+    from model.comparison.overlap import MARKDOWN, study_summary
     from model.comparison.plots import plot_overlap
 
-    if data is None:
-        study = rebuild_study(folders, out, settings, percents)
-    else:
-        study = study_overlap(data, out, settings, percents, say=_say)
-    plot_overlap(study.content, out)
+    plot_overlap(content, out)
     if as_json:
-        print_json(study.content)
+        print_json(content)
     else:
-        typer.echo(study_summary(study.content))
+        typer.echo(study_summary(content))
         typer.echo(f"study in {out / MARKDOWN}")
-    _fail_for(study.failures)
 
 
 def _show(report: Mapping[str, Any], out: Path, *, as_json: bool) -> None:

@@ -57,7 +57,7 @@ def compare(
     finished, failures = run_all(runs, tries, settings.seeds)
     if not finished:
         raise RecGuruError(f"no run succeeded; the first: {failures[0]}")
-    report = _report(finished, settings)
+    report = make_report(finished, against=settings.against, resamples=settings.resamples)
     write_report(report, out)
     return Comparison(report, failures)
 
@@ -89,12 +89,12 @@ def rebuild(
         NotFoundError: If there is none, or none of the system to compare with.
         BadArtifactError: If a result is damaged, or two cannot stand in one table.
     """
-    report = report_of(folders, settings, registry=registry)
+    report = report_of_folders(folders, settings, registry=registry)
     write_report(report, out)
     return Comparison(report, [])
 
 
-def report_of(
+def report_of_folders(
     folders: Sequence[Path],
     settings: CompareSettings,
     *,
@@ -119,11 +119,11 @@ def report_of(
         )
     )
     _check_against(settings, list(dict.fromkeys(run.result.facts.system for run in finished)))
-    return _report(finished, settings)
+    return make_report(finished, against=settings.against, resamples=settings.resamples)
 
 
-def write_report(report: dict[str, Any], out: Path) -> None:
-    """Write a report as JSON and as Markdown."""
+def write_report(report: Mapping[str, Any], out: Path) -> None:
+    """Write a report as JSON and as Markdown; `out` is made if need be."""
     out.mkdir(parents=True, exist_ok=True)
     write_bytes_atomically(out / JSON, canonical_json(report))
     write_bytes_atomically(out / MARKDOWN, as_markdown(report).encode())
@@ -149,7 +149,3 @@ def _found(folder: Path) -> list[Finished]:
         if result is not None:
             found.append(Finished(result, path))
     return found
-
-
-def _report(finished: Sequence[Finished], settings: CompareSettings) -> dict[str, Any]:
-    return make_report(finished, against=settings.against, resamples=settings.resamples)

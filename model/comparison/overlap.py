@@ -2,8 +2,13 @@
 
 <out>/overlap-<percent>/dataset    the dataset with so many of the shared users
 <out>/overlap-<percent>/…          its comparison, as any other
-<out>/overlap.json, overlap.md     NDCG@10 and HR@10 of all systems against the share; of the shared
-                                   users those who are asked, in the domain that asks more
+<out>/overlap.json, overlap.md     NDCG@10 and HR@10 of all systems against the share
+
+    {"datasets": {"<percent>": digest}, "asked_shared_users": {"<percent>": n},
+     "domains": {"<domain>": {"<title>": {"<percent>": {"<slice>": {"full": {"ndcg@10": ...}}}}}}}
+
+A shared user is asked in a domain if the history there is long enough; the domain that asks more of
+them is counted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,20 +17,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from model.comparison.compare import compare, planned, report_of, write_report
+from model.comparison.compare import compare, planned, report_of_folders, write_report
 from model.comparison.registry import SYSTEMS
 from model.comparison.results import SLICES
 from model.comparison.runs import Say
 from model.comparison.settings import CompareSettings
 from model.comparison.systems import Entry
-from model.comparison.tables import percent
+from model.comparison.tables import CELL, cell, percent
 from model.data.dataset import FORMAT, KIND
 from model.data.overlap import with_overlap
 from model.errors import BadArtifactError
 from model.evaluation.report import RANKINGS
 from model.files import MANIFEST, canonical_json, read_manifest, write_bytes_atomically
 
-MARKDOWN = "overlap.md"
+JSON, MARKDOWN = "overlap.json", "overlap.md"
 _FIGURES = ("hr@10", "ndcg@10")
 _TOLD = ("all", "cold")
 """The slices of users in the table; the JSON has all."""
@@ -76,7 +81,9 @@ def study_overlap(
         done = compare(place / "dataset", place, settings, say=say, registry=registry)
         reports[str(number)] = done.report
         failures += [f"{number} %: {failure}" for failure in done.failures]
-    return Study(_written(reports, out), failures)
+    content = _content(reports)
+    _write_study(content, out)
+    return Study(content, failures)
 
 
 def rebuild_study(
@@ -86,41 +93,60 @@ def rebuild_study(
     percents: Sequence[int],
     *,
     registry: Mapping[str, Entry] = SYSTEMS,
-) -> Study:
+) -> dict[str, Any]:
     """Write a study of all runs that are finished in the folders of some; nothing is trained.
 
     Raises:
         NotFoundError: If there is no run at one of the shares, or none of the system to compare
             with.
-        BadArtifactError: If a result is damaged, or two cannot stand in one table.
+        BadArtifactError: If a result is damaged, or two cannot stand in one table or one study.
     """
-    reports = {
-        str(number): report_of(
+    reports: dict[str, Mapping[str, Any]] = {
+        str(number): report_of_folders(
             [folder / _folder(number) for folder in folders], settings, registry=registry
         )
         for number in percents
     }
+    _check_alike(reports)
+    content = _content(reports)
     for number in percents:
         write_report(reports[str(number)], out / _folder(number))
-    return Study(_written(reports, out), [])
-
-
-def _folder(percent: int) -> str:
-    return f"overlap-{percent:02d}"
-
-
-def _written(reports: Mapping[str, Mapping[str, Any]], out: Path) -> dict[str, Any]:
-    content = _content(reports)
-    write_bytes_atomically(out / "overlap.json", canonical_json(content))
-    write_bytes_atomically(out / MARKDOWN, study_markdown(content).encode())
+    _write_study(content, out)
     return content
 
 
-def _make(data: Path, source: str, place: Path, percent: int) -> None:
-    """Make a dataset of the study unless it is there."""
-    share = percent / 100
+def _check_alike(reports: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check that reports can be of one study: the domains, what is asked and who is set apart.
+
+    Settings may differ: systems are tuned at each share.
+    """
+    (first, base), *others = reports.items()
+    for number, report in others:
+        if set(report["domains"]) != set(base["domains"]):
+            raise BadArtifactError(f"{first} % and {number} % are of different domains")
+        if report["question_seed"] != base["question_seed"]:
+            raise BadArtifactError(f"{first} % and {number} % differ in their question_seed")
+        for name in report["systems"].keys() & base["systems"].keys():
+            shares = {each["systems"][name]["newcomer_share"] for each in (base, report)}
+            if len(shares - {0.0}) > 1:  # 0 also where there are too few to set one apart
+                raise BadArtifactError(
+                    f"{first} % and {number} % differ in the newcomer_share of {name}"
+                )
+
+
+def _folder(number: int) -> str:
+    return f"overlap-{number:02d}"
+
+
+def _write_study(content: Mapping[str, Any], out: Path) -> None:
+    write_bytes_atomically(out / JSON, canonical_json(content))
+    write_bytes_atomically(out / MARKDOWN, study_markdown(content).encode())
+
+
+def _make(data: Path, source: str, place: Path, number: int) -> None:
+    """Make the dataset with so many per cent of the shared users unless it is there."""
     if not (place / MANIFEST).exists():
-        with_overlap(data, place, share=share, seed=_SEED)
+        with_overlap(data, place, share=number / 100, seed=_SEED)
     manifest = read_manifest(place, kind=KIND, format_number=FORMAT)
     if manifest["made"].get("dataset") != source:
         raise BadArtifactError(f"{place} was made from another dataset; choose another --out")
@@ -132,16 +158,16 @@ def _content(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         name: about["title"] for each in reports.values() for name, about in each["systems"].items()
     }
     return {
-        "shared_users": {
-            share: max(parts["shared"]["users"] for parts in report["domains"].values())
-            for share, report in reports.items()
+        "datasets": {number: report["dataset"] for number, report in reports.items()},
+        "asked_shared_users": {
+            number: max(parts["shared"]["users"] for parts in report["domains"].values())
+            for number, report in reports.items()
         },
-        "datasets": {share: report["dataset"] for share, report in reports.items()},
         "domains": {
             domain: {
                 title: {
-                    share: _point(report["domains"][domain], name)
-                    for share, report in reports.items()
+                    number: _point(report["domains"][domain], name)
+                    for number, report in reports.items()
                     if name in report["systems"]
                 }
                 for name, title in titles.items()
@@ -163,49 +189,46 @@ def _point(parts: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def study_summary(content: Mapping[str, Any]) -> str:
     """Spell what fits a terminal: full and sampled NDCG@10 of all users and of cold starts."""
-    percents = list(content["shared_users"])
+    numbers = list(content["datasets"])
     lines = []
     for (domain, systems), part in product(content["domains"].items(), _TOLD):
         longest = max(len(title) for title in systems)
         lines += [
             f"{domain}, {part}: NDCG@10 in %, full (sampled), by the share that stays shared",
-            f"{'':<{longest}}" + "".join(f"{share + ' %':>16}" for share in percents),
+            f"{'':<{longest}}" + "".join(f"{number + ' %':>{CELL}}" for number in numbers),
         ]
         for title, points in systems.items():
-            cells = [_cell(points[share][part]) if share in points else "-" for share in percents]
-            lines.append(f"{title:<{longest}}" + "".join(f"{cell:>16}" for cell in cells))
+            cells = [cell(points[number][part] if number in points else None) for number in numbers]
+            lines.append(f"{title:<{longest}}" + "".join(cells))
     return "\n".join(lines)
-
-
-def _cell(found: Mapping[str, Any]) -> str:
-    full, sampled = (percent(found[ranking]["ndcg@10"]["mean"]) for ranking in RANKINGS)
-    return f"{full} ({sampled})"
 
 
 def study_markdown(content: Mapping[str, Any]) -> str:
     """Spell a study like the paper's Table 3, in per cent."""
-    percents = list(content["shared_users"])
-    users = ", ".join(
-        f"{share} %: {count:,}, dataset `{content['datasets'][share][:12]}`"
-        for share, count in content["shared_users"].items()
+    numbers = list(content["datasets"])
+    asked = ", ".join(
+        f"{number} %: {users:,}, dataset `{content['datasets'][number][:12]}`"
+        for number, users in content["asked_shared_users"].items()
     )
     lines = [
         "# Overlap study",
         "",
-        f"A pair of domains with part of its shared users (asked: {users}).",
+        f"A pair of domains with part of its shared users (asked: {asked}).",
         "Mean over seeds, in per cent.",
         "",
         "| domain | users | ranking | metric | system | "
-        + " | ".join(f"{p} %" for p in percents)
+        + " | ".join(f"{number} %" for number in numbers)
         + " |",
-        "|" + " --- |" * (5 + len(percents)),
+        "|" + " --- |" * (5 + len(numbers)),
     ]
     for domain, systems in content["domains"].items():
         for part, ranking, figure in product(_TOLD, RANKINGS, _FIGURES):
             for title, points in systems.items():
                 cells = [
-                    percent(points[p][part][ranking][figure]["mean"] if p in points else None)
-                    for p in percents
+                    percent(
+                        points[number][part][ranking][figure]["mean"] if number in points else None
+                    )
+                    for number in numbers
                 ]
                 row = [domain, part, ranking, figure.upper(), title, *cells]
                 lines.append("| " + " | ".join(row) + " |")

@@ -23,6 +23,8 @@ _RANKED = {
     "sampled": "target among 200 sampled negatives",
 }
 _NONE = "-"
+CELL = 16
+"""Width of a cell in a terminal."""
 _TUNED = (
     "Each of these systems was tried within the same budget, seed 0, and its settings chosen by the"
     " mean full NDCG@10 of both domains' validation rows; test rows were asked of those alone."
@@ -64,44 +66,50 @@ def summary(report: Report) -> str:
     for domain, parts in report["domains"].items():
         lines += [
             f"{domain}: NDCG@10 in %, full (sampled)",
-            f"{'':<{longest}}" + "".join(f"{part:>16}" for part in asked),
+            f"{'':<{longest}}" + "".join(f"{part:>{CELL}}" for part in asked),
         ]
         for name, title in titles.items():
-            cells = []
-            for part in asked:
-                full, sampled = (
-                    parts[part]["systems"][name][ranking]["ndcg@10"]["mean"] for ranking in RANKINGS
-                )
-                cell = _NONE if full is None else f"{percent(full)} ({percent(sampled)})"
-                cells.append(cell.rjust(16))
+            cells = [cell(parts[part]["systems"][name]) for part in asked]
             lines.append(f"{title:<{longest}}" + "".join(cells))
     return "\n".join([*lines, *_tuning_lines(report, longest)])
 
 
+def cell(figures: Mapping[str, Any] | None) -> str:
+    """Spell a system's full and sampled NDCG@10, `CELL` wide; a dash if nobody was asked."""
+    full, sampled = (
+        None if figures is None else figures[ranking]["ndcg@10"]["mean"] for ranking in RANKINGS
+    )
+    spelled = _NONE if full is None else f"{percent(full)} ({percent(sampled)})"
+    return spelled.rjust(CELL)
+
+
 def _tuning_lines(report: Report, longest: int) -> list[str]:
-    tunings = {
-        about["title"]: about["tuning"] for about in report["systems"].values() if about["tuning"]
-    }
-    if not tunings:
+    tuned = {name: about for name, about in report["systems"].items() if about["tuning"]}
+    if not tuned:
         return []
-    most = max(len(tuning["trials"]) for tuning in tunings.values())
+    most = max(len(about["tuning"]["trials"]) for about in tuned.values())
     lines = [
         "tuning: full NDCG@10 of validation rows in %, both domains' mean; * is chosen",
         f"{'':<{longest}}" + "".join(f"{f'trial {number}':>10}" for number in range(most)),
     ]
-    for title, tuning in tunings.items():
-        cells = {trial["number"]: _tried(trial, tuning["chosen"]) for trial in tuning["trials"]}
-        chosen = next(each for each in tuning["trials"] if each["number"] == tuning["chosen"])
-        spelled = _settings(chosen["changes"]) or "the defaults"
-        row = "".join(f"{cells.get(number, ''):>10}" for number in range(most))
-        lines.append(f"{title:<{longest}}{row}  {spelled}")
-    rest = [about["title"] for about in report["systems"].values() if not about["tuning"]]
-    return [*lines, *([f"not tuned: {'; '.join(rest)}"] if rest else [])]
+    for about in tuned.values():
+        trials, chosen = about["tuning"]["trials"], about["tuning"]["chosen"]
+        marks = ["*" if trial["number"] == chosen else " " for trial in trials]
+        cells = [_found(trial) + mark for trial, mark in zip(trials, marks, strict=True)]
+        row = "".join(f"{each:>10}" for each in cells).ljust(10 * most)
+        spelled = _settings(trials[marks.index("*")]["changes"]) or "the defaults"
+        lines.append(f"{about['title']:<{longest}}{row}  {spelled}")
+    rest = _untuned(report)
+    return [*lines, f"not tuned: {rest}"] if rest else lines
 
 
-def _tried(trial: Mapping[str, Any], chosen: int) -> str:
-    found = "failed" if trial["failure"] else percent(trial["mean"])
-    return found + ("*" if trial["number"] == chosen else " ")
+def _found(trial: Mapping[str, Any]) -> str:
+    return "failed" if trial["failure"] else percent(trial["mean"])
+
+
+def _untuned(report: Report) -> str:
+    titles = [about["title"] for about in report["systems"].values() if not about["tuning"]]
+    return "; ".join(titles)
 
 
 def _origin(report: Report) -> str:
@@ -249,9 +257,9 @@ def _tunings(report: Report) -> str:
             f" of {tuning['budget']}; trial {tuning['chosen']} chosen."
         )
         parts.append("\n".join(_trials(tuning)))
-    rest = [about["title"] for name, about in report["systems"].items() if name not in tuned]
+    rest = _untuned(report)
     if rest:
-        parts.append(f"Not tuned, with the settings above: {'; '.join(rest)}.")
+        parts.append(f"Not tuned, with the settings above: {rest}.")
     return "\n\n".join(parts)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from model.comparison.cli import _THREADS
+from model.comparison.cli import THREADS
 from tests.commands import Command, Outcome
 
 ROOT = Path(__file__).parents[3]
@@ -20,7 +20,7 @@ WAIT_S = 120
 @pytest.fixture
 def compare(recguru: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """Compare in this process, whose environment is afterwards as it was."""
-    for name in _THREADS:
+    for name in THREADS:
         monkeypatch.setenv(name, "1")
     return partial(recguru, "compare")
 

@@ -1,6 +1,7 @@
 """The same comparison with fewer and fewer shared users."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +50,18 @@ def test_a_study_compares_at_every_share_and_goes_on_where_it_was(tmp_path: Path
     assert fits.done == ["shares 0", "noise 0"] * 2
     datasets = {share: Dataset.read(out / f"overlap-{share}" / "dataset") for share in ("10", "50")}
     assert [len(dataset.shared) for dataset in datasets.values()] == [3, 15]
-    assert content["shared_users"] == {
+    asked = {
         share: max(int(questions(dataset, each.name).shared.sum()) for each in dataset.domains)
         for share, dataset in datasets.items()
     }
+    assert content["asked_shared_users"] == asked
     text = study_markdown(content)
     assert "| domain | users | ranking | metric | system | 10 % | 50 % |" in text
     rows = [line.split(" | ")[1:4] for line in text.splitlines()[7:]]
     assert rows[0] == ["all", "full", "HR@10"]
     assert ["cold", "sampled", "NDCG@10"] in rows
     assert text == (out / "overlap.md").read_text()
-    assert "A pair of domains with part of its shared users (asked: 10 %: 2, dataset `" in text
+    assert f"part of its shared users (asked: 10 %: {asked['10']}, dataset `" in text
     for domain, systems in content["domains"].items():
         full, sampled = (
             f"{100 * systems['Shares']['50']['cold'][ranking]['ndcg@10']['mean']:.2f}"
@@ -81,9 +83,31 @@ def test_a_study_is_written_again_from_its_runs_alone(tmp_path: Path) -> None:
 
     rebuilt = rebuild_study([out], again, SETTINGS, [10, 50], registry=registry)
 
-    assert rebuilt.content == made.content
+    assert rebuilt == made.content
     for name in ("overlap.md", "overlap.json", "overlap-10/report.json", "overlap-50/report.json"):
         assert (again / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_shares_that_cannot_be_of_one_study_are_refused(tmp_path: Path) -> None:
+    registry = registry_of(noise(Fits()))
+    out = tmp_path / "out"
+    apart = SETTINGS.model_copy(update={"newcomer_share": 0.5})
+    reseeded = SETTINGS.model_copy(update={"question_seed": 3})
+    for percent, settings in ((30, SETTINGS), (50, apart), (60, reseeded), (75, SETTINGS)):
+        source = random_dataset(np.random.default_rng(1), users=60, items=40)
+        first, second = source.domains
+        first = replace(first, name="cloth" if percent == 75 else first.name)
+        data = write_folder(replace(source, domains=(first, second)), tmp_path / f"data {percent}")
+        study_overlap(data, out, settings, [percent], say=lambda _: None, registry=registry)
+
+    for percent, message in (
+        (50, r"^30 % and 50 % differ in the newcomer_share of noise$"),
+        (60, r"^30 % and 60 % differ in their question_seed$"),
+        (75, r"^30 % and 75 % are of different domains$"),
+    ):
+        with pytest.raises(BadArtifactError, match=message):
+            rebuild_study([out], tmp_path / "again", SETTINGS, [30, percent], registry=registry)
+    assert not (tmp_path / "again").exists()
 
 
 def test_a_study_that_lacks_a_share_is_not_written_again_in_part(tmp_path: Path) -> None:
