@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 comparison_app = make_app("Compare systems.")
 
-THREADS = ("OMP_NUMTHREADS", "MKL_NUMTHREADS", "OPENBLAS_NUMTHREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Variables that say how many threads numpy and torch take; one each unless they are set."""
 _MOST_PERCENT = 100
 
 

@@ -132,6 +132,19 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     assert not out.exists()
 
 
+def test_numpy_and_torch_get_one_thread_each_unless_the_environment_says_otherwise(
+    tmp_path: Path, compare: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    monkeypatch.setenv("MKL_NUM_THREADS", "2")
+
+    compare("--report-only", "--out", tmp_path / "nowhere")
+
+    found = [os.environ.get(f"{library}_NUM_THREADS") for library in ("OMP", "OPENBLAS", "MKL")]
+    assert found == ["1", "1", "2"]
+
+
 def test_an_empty_search_space_is_refused(
     tiny_dataset: Path, tmp_path: Path, compare: Callable[..., Outcome]
 ) -> None:
