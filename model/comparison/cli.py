@@ -167,7 +167,7 @@ def _show_study(content: Mapping[str, Any], out: Path, *, as_json: bool) -> None
 def _show(report: Mapping[str, Any], out: Path, *, as_json: bool) -> None:
     from model.comparison.compare import MARKDOWN
     from model.comparison.plots import plot_comparison
-    from model.comparison.tables import summary
+    from model.comparison.summary import summary
 
     plot_comparison(report, out)
     if as_json:

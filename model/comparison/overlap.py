@@ -22,8 +22,9 @@ from model.comparison.registry import SYSTEMS
 from model.comparison.results import SLICES
 from model.comparison.runs import Say
 from model.comparison.settings import CompareSettings
+from model.comparison.summary import CELL, cell
 from model.comparison.systems import Entry
-from model.comparison.tables import CELL, cell, percent
+from model.comparison.tables import percent
 from model.data.dataset import FORMAT, KIND
 from model.data.overlap import with_overlap
 from model.errors import BadArtifactError

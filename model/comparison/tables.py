@@ -22,9 +22,8 @@ _RANKED = {
     "full": "full ranking over all items",
     "sampled": "target among 200 sampled negatives",
 }
-_NONE = "-"
-CELL = 16
-"""Width of a cell in a terminal."""
+NONE = "-"
+"""What stands where there is no figure."""
 _TUNED = (
     "Each of these systems was tried within the same budget, seed 0, and its settings chosen by the"
     " mean full NDCG@10 of both domains' validation rows; test rows were asked of those alone."
@@ -57,57 +56,8 @@ def as_markdown(report: Report) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def summary(report: Report) -> str:
-    """Spell what fits a terminal: NDCG@10 of every system and slice, and what was tuned."""
-    lines = []
-    titles = _titles(report)
-    longest = max(len(title) for title in titles.values())
-    asked = [part for part in SLICES if any(p[part]["users"] for p in report["domains"].values())]
-    for domain, parts in report["domains"].items():
-        lines += [
-            f"{domain}: NDCG@10 in %, full (sampled)",
-            f"{'':<{longest}}" + "".join(f"{part:>{CELL}}" for part in asked),
-        ]
-        for name, title in titles.items():
-            cells = [cell(parts[part]["systems"][name]) for part in asked]
-            lines.append(f"{title:<{longest}}" + "".join(cells))
-    return "\n".join([*lines, *_tuning_lines(report, longest)])
-
-
-def cell(figures: Mapping[str, Any] | None) -> str:
-    """Spell a system's full and sampled NDCG@10, `CELL` wide; a dash if nobody was asked."""
-    full, sampled = (
-        None if figures is None else figures[ranking]["ndcg@10"]["mean"] for ranking in RANKINGS
-    )
-    spelled = _NONE if full is None else f"{percent(full)} ({percent(sampled)})"
-    return spelled.rjust(CELL)
-
-
-def _tuning_lines(report: Report, longest: int) -> list[str]:
-    tuned = {name: about for name, about in report["systems"].items() if about["tuning"]}
-    if not tuned:
-        return []
-    most = max(len(about["tuning"]["trials"]) for about in tuned.values())
-    lines = [
-        "tuning: full NDCG@10 of validation rows in %, both domains' mean; * is chosen",
-        f"{'':<{longest}}" + "".join(f"{f'trial {number}':>10}" for number in range(most)),
-    ]
-    for about in tuned.values():
-        trials, chosen = about["tuning"]["trials"], about["tuning"]["chosen"]
-        marks = ["*" if trial["number"] == chosen else " " for trial in trials]
-        cells = [_found(trial) + mark for trial, mark in zip(trials, marks, strict=True)]
-        row = "".join(f"{each:>10}" for each in cells).ljust(10 * most)
-        spelled = _settings(trials[marks.index("*")]["changes"]) or "the defaults"
-        lines.append(f"{about['title']:<{longest}}{row}  {spelled}")
-    rest = _untuned(report)
-    return [*lines, f"not tuned: {rest}"] if rest else lines
-
-
-def _found(trial: Mapping[str, Any]) -> str:
-    return "failed" if trial["failure"] else percent(trial["mean"])
-
-
-def _untuned(report: Report) -> str:
+def untuned(report: Report) -> str:
+    """Name the systems that ran with their defaults alone."""
     titles = [about["title"] for about in report["systems"].values() if not about["tuning"]]
     return "; ".join(titles)
 
@@ -137,7 +87,7 @@ def _newcomers(report: Report) -> str:
 
 
 def _table_2(report: Report, ranking: str) -> str:
-    titles = _titles(report)
+    titles = titles_of(report)
     rows = [f"All users, {_RANKED[ranking]}; mean over seeds, best in bold.", ""]
     rows += _head(["domain", "metric", *titles.values()])
     for domain, parts in report["domains"].items():
@@ -162,7 +112,7 @@ def _slices(report: Report, domain: str) -> str:
         for ranking in RANKINGS:
             rows = [f"{_RANKED[ranking].capitalize()}:", ""]
             rows += _head(["system", *(_metric(figure) for figure in FIGURES)])
-            for name, title in _titles(report).items():
+            for name, title in titles_of(report).items():
                 figures = content["systems"][name][ranking]
                 rows.append(_row([title, *(_spread(figures[figure]) for figure in FIGURES)]))
             tables.append("\n".join(rows))
@@ -185,7 +135,7 @@ def _differences(report: Report, domain: str) -> str:
         kinds = {kind: to for kind, to in content["differences"].items() if to and to["systems"]}
         if not kinds:
             continue
-        titles = _titles(report)
+        titles = titles_of(report)
         heads = [f"{_TO[kind]}: {titles[to['to']]}" for kind, to in kinds.items()]
         rows = [f"### {domain}, {_MEANING[part]}", "", *_head(["system", *heads])]
         for name, title in titles.items():
@@ -197,7 +147,7 @@ def _differences(report: Report, domain: str) -> str:
 
 def _difference(found: Mapping[str, Any] | None) -> str:
     if found is None:
-        return _NONE
+        return NONE
     relative = "" if found["relative"] is None else f", {100 * found['relative']:+.1f} %"
     return (
         f"{100 * found['mean']:+.2f} [{100 * found['low']:+.2f}, {100 * found['high']:+.2f}]"
@@ -220,7 +170,7 @@ def _alignment(report: Report) -> str:
             f"{found[f'{kind}_rank']['mean']:.0f} of {found[f'{kind}_looked_up']['mean']:.0f}"
             for kind in ("shared", "untied")
         ]
-        rows.append(_row([_titles(report)[name], _spread(found["domain_accuracy"]), *ranks]))
+        rows.append(_row([titles_of(report)[name], _spread(found["domain_accuracy"]), *ranks]))
     return "\n".join(rows)
 
 
@@ -236,7 +186,7 @@ def _costs(report: Report) -> str:
             ", ".join(str(seed) for seed in about["seeds"]),
             f"{least}{minutes['mean']:.2f}{spread}",
             f"{about['peak_mib']:,.0f}",
-            _settings(about["settings"]),
+            settings_words(about["settings"]),
         ]
         rows.append(_row(cells))
     return "\n".join(rows)
@@ -257,7 +207,7 @@ def _tunings(report: Report) -> str:
             f" of {tuning['budget']}; trial {tuning['chosen']} chosen."
         )
         parts.append("\n".join(_trials(tuning)))
-    rest = _untuned(report)
+    rest = untuned(report)
     if rest:
         parts.append(f"Not tuned, with the settings above: {rest}.")
     return "\n\n".join(parts)
@@ -270,7 +220,7 @@ def _trials(tuning: Mapping[str, Any]) -> list[str]:
         found = trial["failure"] or percent(trial["mean"])
         cells = [
             str(trial["number"]),
-            _settings(trial["changes"]) or "nothing",
+            settings_words(trial["changes"]) or "nothing",
             f"{mark}{found}{mark}",
             f"{trial['minutes']:.2f}",
         ]
@@ -278,17 +228,19 @@ def _trials(tuning: Mapping[str, Any]) -> list[str]:
     return rows
 
 
-def _settings(values: Mapping[str, Any]) -> str:
+def settings_words(values: Mapping[str, Any]) -> str:
+    """Spell settings in a line."""
     spelled = []
     for key, value in values.items():
         if isinstance(value, Mapping):
-            spelled.append(f"{key}: ({_settings(value)})")
+            spelled.append(f"{key}: ({settings_words(value)})")
         else:
             spelled.append(f"{key} {value}")
     return ", ".join(spelled)
 
 
-def _titles(report: Report) -> dict[str, str]:
+def titles_of(report: Report) -> dict[str, str]:
+    """Return the title of every system."""
     return {name: about["title"] for name, about in report["systems"].items()}
 
 
@@ -303,7 +255,7 @@ def _spread(figure: Mapping[str, float | None]) -> str:
 
 def percent(value: float | None) -> str:
     """Spell a figure in per cent."""
-    return _NONE if value is None else f"{100 * value:.2f}"
+    return NONE if value is None else f"{100 * value:.2f}"
 
 
 def _head(cells: Sequence[str]) -> list[str]:

@@ -26,7 +26,8 @@ from model.comparison.results import (
     write_record,
 )
 from model.comparison.runs import Finished
-from model.comparison.tables import as_markdown, summary
+from model.comparison.summary import summary
+from model.comparison.tables import as_markdown
 from model.errors import BadArtifactError
 from model.evaluation.ranking import Ranks
 from model.evaluation.report import CUTOFFS, FIGURES

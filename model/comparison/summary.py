@@ -1,0 +1,61 @@
+"""A comparison's report in a terminal: one figure of every system and slice, and what was tuned."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from model.comparison.results import SLICES
+from model.comparison.tables import NONE, Report, percent, settings_words, titles_of, untuned
+from model.evaluation.report import RANKINGS
+
+CELL = 16
+"""Width of a figure."""
+
+
+def summary(report: Report) -> str:
+    """Spell what fits a terminal: NDCG@10 of every system and slice, and what was tuned."""
+    lines = []
+    titles = titles_of(report)
+    longest = max(len(title) for title in titles.values())
+    asked = [part for part in SLICES if any(p[part]["users"] for p in report["domains"].values())]
+    for domain, parts in report["domains"].items():
+        lines += [
+            f"{domain}: NDCG@10 in %, full (sampled)",
+            f"{'':<{longest}}" + "".join(f"{part:>{CELL}}" for part in asked),
+        ]
+        for name, title in titles.items():
+            cells = [cell(parts[part]["systems"][name]) for part in asked]
+            lines.append(f"{title:<{longest}}" + "".join(cells))
+    return "\n".join([*lines, *_tuning_lines(report, longest)])
+
+
+def cell(figures: Mapping[str, Any] | None) -> str:
+    """Spell a system's full and sampled NDCG@10, `CELL` wide; a dash if nobody was asked."""
+    full, sampled = (
+        None if figures is None else figures[ranking]["ndcg@10"]["mean"] for ranking in RANKINGS
+    )
+    spelled = NONE if full is None else f"{percent(full)} ({percent(sampled)})"
+    return spelled.rjust(CELL)
+
+
+def _tuning_lines(report: Report, longest: int) -> list[str]:
+    tuned = {name: about for name, about in report["systems"].items() if about["tuning"]}
+    if not tuned:
+        return []
+    most = max(len(about["tuning"]["trials"]) for about in tuned.values())
+    lines = [
+        "tuning: full NDCG@10 of validation rows in %, both domains' mean; * is chosen",
+        f"{'':<{longest}}" + "".join(f"{f'trial {number}':>10}" for number in range(most)),
+    ]
+    for about in tuned.values():
+        trials, chosen = about["tuning"]["trials"], about["tuning"]["chosen"]
+        marks = ["*" if trial["number"] == chosen else " " for trial in trials]
+        cells = [_found(trial) + mark for trial, mark in zip(trials, marks, strict=True)]
+        row = "".join(f"{each:>10}" for each in cells).ljust(10 * most)
+        spelled = settings_words(trials[marks.index("*")]["changes"]) or "the defaults"
+        lines.append(f"{about['title']:<{longest}}{row}  {spelled}")
+    rest = untuned(report)
+    return [*lines, f"not tuned: {rest}"] if rest else lines
+
+
+def _found(trial: Mapping[str, Any]) -> str:
+    return "failed" if trial["failure"] else percent(trial["mean"])
