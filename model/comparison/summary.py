@@ -1,18 +1,32 @@
-"""A comparison's report in a terminal: one figure of every system and slice, and what was tuned."""
+"""A comparison's report in a terminal: a figure of each system and slice, differences, tuning."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from model.comparison.results import SLICES
-from model.comparison.tables import NONE, Report, percent, settings_words, titles_of, untuned
+from model.comparison.tables import (
+    NONE,
+    Report,
+    interval,
+    percent,
+    settings_words,
+    titles_of,
+    untuned,
+)
 from model.evaluation.report import RANKINGS
 
 CELL = 16
 """Width of a figure."""
+_APART = 22
+"""Width of a difference with its interval."""
 
 
 def summary(report: Report) -> str:
-    """Spell what fits a terminal: NDCG@10 of every system and slice, and what was tuned."""
+    """Spell what fits a terminal: NDCG@10 of every system and slice, and what was tuned.
+
+    Where ranks were kept, each domain's figures are followed by the differences to the system
+    that all are compared with, and their 95 % intervals.
+    """
     lines = []
     titles = titles_of(report)
     longest = max(len(title) for title in titles.values())
@@ -25,6 +39,7 @@ def summary(report: Report) -> str:
         for name, title in titles.items():
             cells = [cell(parts[part]["systems"][name]) for part in asked]
             lines.append(f"{title:<{longest}}" + "".join(cells))
+        lines += _difference_lines(report, domain, longest)
     return "\n".join([*lines, *_tuning_lines(report, longest)])
 
 
@@ -35,6 +50,24 @@ def cell(figures: Mapping[str, Any] | None) -> str:
     )
     spelled = NONE if full is None else f"{percent(full)} ({percent(sampled)})"
     return spelled.rjust(CELL)
+
+
+def _difference_lines(report: Report, domain: str, longest: int) -> list[str]:
+    parts = report["domains"][domain]
+    apart = {part: parts[part]["differences"]["against"] for part in SLICES}
+    known = {part: to for part, to in apart.items() if to and to["systems"]}
+    if not known:
+        return []
+    titles = titles_of(report)
+    (base,) = {to["to"] for to in known.values()}
+    lines = [
+        f"{domain}: difference to {titles[base]}, full NDCG@10 in points of %, 95 % interval",
+        f"{'':<{longest}}" + "".join(f"{part:>{_APART}}" for part in known),
+    ]
+    for name in dict.fromkeys(name for to in known.values() for name in to["systems"]):
+        cells = [interval(to["systems"].get(name)).rjust(_APART) for to in known.values()]
+        lines.append(f"{titles[name]:<{longest}}" + "".join(cells))
+    return lines
 
 
 def _tuning_lines(report: Report, longest: int) -> list[str]:

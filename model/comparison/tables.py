@@ -146,13 +146,16 @@ def _differences(report: Report, domain: str) -> str:
 
 
 def _difference(found: Mapping[str, Any] | None) -> str:
+    part = None if found is None else found["relative"]
+    return interval(found) + ("" if part is None else f", {100 * part:+.1f} %")
+
+
+def interval(found: Mapping[str, Any] | None) -> str:
+    """Spell a difference and its interval in points of per cent."""
     if found is None:
         return NONE
-    relative = "" if found["relative"] is None else f", {100 * found['relative']:+.1f} %"
-    return (
-        f"{100 * found['mean']:+.2f} [{100 * found['low']:+.2f}, {100 * found['high']:+.2f}]"
-        f"{relative}"
-    )
+    mean, low, high = (100 * found[name] for name in ("mean", "low", "high"))
+    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _alignment(report: Report) -> str:

@@ -19,6 +19,7 @@ from model.comparison.results import (
     Outcome,
     Result,
     Tuning,
+    ranks_path,
     read_ranks,
     read_record,
     result_path,
@@ -245,6 +246,25 @@ def test_the_text_holds_every_figure_and_marks_the_best(finished: list[Finished]
     assert "| GOOD | `good` | 0, 1 | 2.50 ± 0.71 | 100 | depth 2 |" in text
     assert "No system was tuned" in text
     assert f"{100 * best:.2f}" in summary(report)
+
+
+def test_the_terminal_shows_differences_of_systems_whose_ranks_were_kept(tmp_path: Path) -> None:
+    base = write_run(tmp_path, "base", 0, [3, 3, 3, 3])
+    ahead = write_run(tmp_path, "ahead", 0, [1, 1, 1, 1])
+    bare = write_run(tmp_path, "bare", 0, [2, 2, 2, 2])
+    ranks_path(bare.path).unlink()
+
+    lines = summary(make_report([base, ahead, bare], against="base", resamples=100)).splitlines()
+
+    cold = 100 * (1 / math.log2(3) - 1 / math.log2(7))  # ranks 2 and 6
+    assert lines[5:] == [
+        "books: difference to BASE, full NDCG@10 in points of %, 95 % interval",
+        " " * 5 + "".join(f"{part:>22}" for part in ("all", "shared", "short", "cold")),
+        "AHEAD"
+        + "+50.00 [+50.00, +50.00]".rjust(22) * 3
+        + f"{cold:+.2f} [{cold:+.2f}, {cold:+.2f}]".rjust(22),
+    ]
+    assert "difference" not in summary(make_report([base, bare], against="bare", resamples=100))
 
 
 def test_the_text_says_how_settings_were_chosen(tmp_path: Path) -> None:
