@@ -3,6 +3,7 @@
 import inspect
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ def run(app: typer.Typer) -> None:
     """
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     _keep_examples(app)
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its core tells of every bad handshake
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
         app(arguments)

@@ -14,12 +14,14 @@ from server.tls import check_exposure
 def check(settings: ServeSettings, releases: Path) -> Iterator[str]:
     """Check settings, certificates and releases, and answer a probe -> what would be served.
 
-    The ports are left alone: another server may be using them until this one takes over.
+    The ports are left alone: another server may be using them until this one takes over. Only
+    whether the host is an address of this machine is tried, at some other port.
 
     Raises:
         RecGuruError: What keeps the server from starting, or what it would refuse: a canary.
     """
     check_exposure(settings)
+    address.check_port(settings.host, 0)
     if settings.traces:
         make_tracing().close()
     tls, tokens = settings.tls, settings.tokens

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,6 +125,9 @@ def _check(settings: "ServeSettings", releases: Path) -> None:
 
 
 def _serve(settings: "ServeSettings", releases: Path, port_file: Path | None) -> None:
+    # As process 1 of a container a signal that nobody handles is lost; the server's own handlers,
+    # which drain, come after seconds of imports.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     from indexer.publish import latest
     from server.address import check_port
     from server.logs import configure

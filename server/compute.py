@@ -119,7 +119,7 @@ class Compute:
         parts: list[Encodings] = []
         for first in range(0, len(question.users), self._max_pass_users):
             users = question.users[first : first + self._max_pass_users]
-            part = EncodeQuestion(domain=question.domain, users=users)
+            part = EncodeQuestion(domain=question.domain, users=users, first=first)
             parts.append(await self._encode_passes.submit((engine, part), until_s=until_s))
         return parts
 

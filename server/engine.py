@@ -40,6 +40,7 @@ from server.messages import (
     SearchQuestion,
     SearchResult,
     Version,
+    listed,
     located,
     shown,
 )
@@ -147,7 +148,7 @@ class Engine:
             try:
                 known.append(self._known(histories))
             except RecGuruError as error:
-                raise located(error, f"users[{place}]") from None
+                raise located(error, f"users[{question.first + place}]") from None
         encoded = self._inference.encode(question.domain, [user.rows for user in known])
         self._check(encoded.gurs)
         self._check(encoded.preferences)
@@ -295,7 +296,7 @@ class Engine:
     def _index(self, domain: str, what: str = "domain:") -> DomainIndex:
         index = self._indexes.get(domain)
         if index is None:
-            known = ", ".join(self._indexes)
+            known = listed(self._indexes)
             raise NotFoundError(f"{what} {shown(domain)} is unknown; the release has {known}")
         return index
 

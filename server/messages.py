@@ -3,14 +3,16 @@
 Ids here are the outside world's (see `model.data.vocabulary`). Shapes: B users, D width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from model.bundle import Floats
-from model.errors import RecGuruError
+from model.errors import InvalidInputError, NotFoundError, RecGuruError
 from model.inference import Basis
 
 _SHOWN_CHARACTERS = 64
+_LISTED_NAMES = 20
 
 Histories = Mapping[str, Sequence[str]]
 """Item ids by domain, oldest first; may name items nobody knows."""
@@ -62,6 +64,8 @@ class EncodeQuestion:
 
     domain: str
     users: Sequence[Histories]
+    first: int = 0
+    """Where the first of these users stands in the call, which may be answered in parts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,6 +178,18 @@ def shown(text: str) -> str:
     return repr(cut)
 
 
+def listed(names: Collection[str]) -> str:
+    """List the names there are for a message, not more of them than a status has room for."""
+    if len(names) <= _LISTED_NAMES:
+        return ", ".join(names) or "none"
+    return f"{', '.join(islice(names, _LISTED_NAMES))} and {len(names) - _LISTED_NAMES:,} more"
+
+
 def located(error: RecGuruError, place: str) -> RecGuruError:
-    """Say the same of a part of a larger request: put `place` before the path in the message."""
+    """Say the same of a part of a larger request: put `place` before the path in the message.
+
+    What is not the fault of the part has no path, and stays as it is.
+    """
+    if not isinstance(error, InvalidInputError | NotFoundError):
+        return error
     return type(error)(f"{place}.{error}")

@@ -8,7 +8,7 @@ from indexer.bitmaps import Bitmap, RowSet, smaller_of_both
 from indexer.search import DomainIndex
 from model.data.vocabulary import PADDING, Rows
 from model.errors import NotFoundError
-from server.messages import Choice, Filter, shown
+from server.messages import Choice, Filter, listed, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,9 @@ def pick(index: DomainIndex, choice: Choice, more_excluded: Rows) -> Pick:
     elif choice.candidate_set is not None:
         candidates = index.candidate_sets.get(choice.candidate_set)
         if candidates is None:
-            known = ", ".join(sorted(index.candidate_sets)) or "none"
             raise NotFoundError(
                 f"candidate_set: {shown(choice.candidate_set)} is unknown; "
-                f"domain {shown(index.name)} has {known}"
+                f"domain {shown(index.name)} has {listed(sorted(index.candidate_sets))}"
             )
     for place, each in enumerate(choice.filters):
         passing = _passing(index, each, place)
@@ -53,8 +52,8 @@ def pick(index: DomainIndex, choice: Choice, more_excluded: Rows) -> Pick:
                 candidates = passing
             case Bitmap():
                 candidates &= passing
-            case listed:
-                candidates = listed[passing.holds(listed)]
+            case rows:
+                candidates = rows[passing.holds(rows)]
     excluded = np.concatenate([index.vocabulary.rows(choice.exclude_item_ids), more_excluded])
     return Pick(candidates, _distinct(excluded), unknown)
 
@@ -63,10 +62,9 @@ def _passing(index: DomainIndex, by: Filter, place: int) -> Bitmap:
     """Give the items that pass the filter at some place in a call."""
     attribute = index.attributes.get(by.attribute)
     if attribute is None:
-        known = ", ".join(sorted(index.attributes)) or "none"
         raise NotFoundError(
             f"filters[{place}].attribute: {shown(by.attribute)} is unknown; "
-            f"domain {shown(index.name)} has {known}"
+            f"domain {shown(index.name)} has {listed(sorted(index.attributes))}"
         )
     having = attribute.having(by.values)
     return ~having if by.negate else having

@@ -3,9 +3,11 @@
 import asyncio
 import hashlib
 import logging
+import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _NICENESS = 10
 """Of a thread that loads while calls are answered: a tenth of the core where others want it too."""
+_FIRST_PAUSE_S = 5.0
+_LONGEST_PAUSE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,7 @@ class ReleaseWatcher:
         self._served: object = None
         self._canary_seen: object = None
         self._canary_files: object = None
+        self._pauses: dict[Lane, _Pause] = {}
 
     async def start(self) -> None:
         """Load the release that `LATEST` names, and the canary if there is one.
@@ -170,6 +175,9 @@ class ReleaseWatcher:
 
     async def look(self) -> None:
         """Swap in what the pointers name if they, or a file of theirs, have changed."""
+        for lane, pause in self._pauses.items():
+            if pause.is_over():
+                self._try_again(lane)
         serving = self._current.engine.version.release
         engine = await self._loaded(self._load_if_changed, Lane.STABLE, serving)
         if engine is not None:
@@ -207,16 +215,23 @@ class ReleaseWatcher:
         """Load on the executor; None where there is nothing new, or it is refused."""
         what = "release" if lane is Lane.STABLE else "canary"
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, load)
-        except RecGuruError as error:
+            found = await asyncio.get_running_loop().run_in_executor(self._executor, load)
+        except (RecGuruError, OSError, MemoryError) as error:
             self._metrics.release_refused(lane.value)
-            log.warning("%s refused, still serving release=%s reason: %s", what, serving, error)
+            reason = str(error) or type(error).__name__
+            log.warning("%s refused, still serving release=%s reason: %s", what, serving, reason)
             if isinstance(error, UnavailableIndexError):
                 self._try_again(lane)
+            elif not isinstance(error, RecGuruError):  # the disk, not what lies on it
+                self._pauses.setdefault(lane, _Pause()).begin()
+            return None
         except Exception:
             self._metrics.release_refused(lane.value)
             log.exception("%s refused, still serving release=%s", what, serving)
-        return None
+            return None
+        if found is not None:
+            self._pauses.pop(lane, None)
+        return found
 
     def _try_again(self, lane: Lane) -> None:
         """Let the next look take what a lane's pointer names for new."""
@@ -260,6 +275,29 @@ class ReleaseWatcher:
             loaded = self._load_engine(self._root / tried.version)
             self._canary_files = files
         return loaded, tried.share
+
+
+class _Pause:
+    """The time before a release that could not be read is read again; twice as long every time.
+
+    All of it is hashed again, beside the calls.
+    """
+
+    def __init__(self) -> None:
+        self._pause_s = _FIRST_PAUSE_S
+        self._until_s = math.inf
+
+    def begin(self) -> None:
+        """Begin a pause."""
+        self._until_s = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+
+    def is_over(self) -> bool:
+        """Say once of each pause that it is over."""
+        if time.monotonic() < self._until_s:
+            return False
+        self._until_s = math.inf
+        return True
 
 
 def _give_way() -> None:

@@ -139,15 +139,11 @@ class Worker:
 
     async def _live(self) -> str:
         """Run one process to its end; say how it ended."""
-        process = self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "server.worker",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, FOLDER: str(self._metrics.folder)},
-            start_new_session=True,  # Ctrl-C at the terminal is for the supervisor alone
-        )
+        self._process = None
+        try:
+            process = self._process = await self._started()
+        except OSError as error:  # no memory, no more processes: the next try may have them
+            return f"cannot be started: {error.strerror}"
         if self._stopping.is_set():  # told while it was starting, when there was nobody to stop
             process.terminate()
         assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018  # pipes
@@ -164,6 +160,17 @@ class Worker:
             return report.failure
         return f"process {process.pid} {_ended(code)}"
 
+    async def _started(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "server.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, FOLDER: str(self._metrics.folder)},
+            start_new_session=True,  # Ctrl-C at the terminal is for the supervisor alone
+        )
+
 
 async def _all_ready(
     workers: Sequence[Worker], tasks: list[asyncio.Task[None]], stopping: asyncio.Task[bool]
@@ -176,6 +183,9 @@ async def _all_ready(
         return serving in done
     finally:
         serving.cancel()
+        await asyncio.gather(
+            serving, return_exceptions=True
+        )  # or asyncio complains that nobody did
 
 
 @contextmanager

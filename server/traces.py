@@ -21,6 +21,11 @@ _FAULTS = {"INTERNAL", "UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED"}
 """Statuses that are the server's failure; of the others the caller is the cause."""
 
 
+_PATIENCE_S = "2"
+"""For a collector that does not answer, unless the environment says otherwise; the end of the
+process waits for it."""
+
+
 class CallSpan:
     """The span of a call under way."""
 
@@ -46,6 +51,7 @@ class Tracing:
     def to_collector(cls) -> Self:
         """Send spans by OTLP over gRPC, in batches."""
         os.environ.setdefault("OTEL_SERVICE_NAME", "recguru")
+        os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", _PATIENCE_S)
         provider = TracerProvider(resource=Resource.create())
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         return cls(provider)

@@ -42,6 +42,10 @@ def main() -> None:
     except RecGuruError as error:
         tell(Report(failure=str(error)))
         sys.exit(1)
+    except Exception as error:
+        log.exception("the worker cannot go on")
+        tell(Report(failure=f"{type(error).__name__}: {error}"))
+        sys.exit(1)
 
 
 async def _serve(settings: ServeSettings, tell: Callable[[Report], None]) -> None:

@@ -111,6 +111,21 @@ def test_a_certificate_that_ends_soon_is_found_out(
     assert line.endswith("; to fix it: renew it") == bool(code)
 
 
+def test_a_server_trusted_by_its_own_certificate_has_its_end_watched(
+    recguru: Command, release_root: Path, tmp_path: Path
+) -> None:
+    certificate, key = Authority.make(tmp_path / "authority").sign(NAME, days=90)
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+    current = Current()
+    current.swap(Engine.load(latest(release_root), device="cpu"))
+    with service_in_thread(current, credentials=credentials) as address:
+        flags = ("--tls-ca", certificate, "--tls-authority", NAME)
+        left = recguru("doctor", "--server", address, *flags)
+
+    assert left.code == 0
+    assert "ok     encryption: certificate good until " in left.output
+
+
 @pytest.mark.parametrize("kind", ["dns:///localhost:{}", "ipv4:127.0.0.1:{0},127.0.0.1:{0}"])
 def test_the_certificate_is_found_behind_every_kind_of_address(
     recguru: Command, release_root: Path, tmp_path: Path, kind: str

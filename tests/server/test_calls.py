@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -302,6 +303,15 @@ async def test_batches_larger_than_a_pass_are_answered_in_full(
         np.frombuffer(whole.preferences, "<f4"), abs=1e-5
     )
     assert (vectors.bases, vectors.unknown_history_items) == (whole.bases, 0)
+
+
+async def test_a_user_of_a_later_pass_is_named_by_the_place_in_the_call(releases: Path) -> None:
+    users = [pb.User(), pb.User(), pb.User(), pb.User(histories=messages({"music": ["m1"]}))]
+    async with serving(releases, queue={"max_pass_users": 2}) as small:
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await small.stub.EncodeUsers(pb.EncodeUsersRequest(domain="films", users=users))
+
+    assert (failure.value.details() or "").startswith("users[3].histories: domain 'music'")
 
 
 async def test_a_search_finds_the_items_with_the_highest_inner_product(

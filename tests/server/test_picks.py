@@ -131,3 +131,18 @@ def test_an_attribute_nobody_has_is_named_with_those_there_are(index: DomainInde
     assert str(refusal.value) == (
         f"filters[1].attribute: '{'x' * 64}…' is unknown; domain 'items' has colour, size"
     )
+
+
+def test_of_many_names_a_message_lists_no_more_than_a_status_has_room_for(
+    tables: DomainTables,
+) -> None:
+    rows = np.array([1], np.int32)
+    longest = {f"{place:04}".ljust(64, "x"): Bitmap.of(rows, ITEMS) for place in range(400)}
+    index = DomainIndex(tables, "flat", faiss_engine(tables), longest, {})
+
+    with pytest.raises(NotFoundError) as failure:
+        pick(index, Choice(k=1, candidate_set="unknown"), rows_of())
+
+    assert "0000xxx" in str(failure.value)
+    assert str(failure.value).endswith(" and 380 more")
+    assert len(str(failure.value)) < 2_000  # gRPC drops a status of more than 8 KiB at random

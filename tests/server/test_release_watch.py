@@ -1,6 +1,7 @@
 """Releases come and go under a server that keeps answering."""
 
 import asyncio
+import errno
 import logging
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from indexer.build import build
 from indexer.publish import LATEST, latest
 from indexer.spec import IndexSettings
 from indexer.store import Store
+from model import files
 from model.bundle import Bundle
 from model.console import progress
 from model.data.dataset import Dataset
@@ -24,6 +26,7 @@ from model.files import write_bytes_atomically
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks, initialise
 from model.training.export import export_bundle
+from server.call import Lane
 from server.run import Server
 from tests.server.running import WAIT_S, Serving, recommend, serving, settings_of
 
@@ -158,6 +161,40 @@ async def test_a_damaged_release_is_refused_once_and_the_old_one_goes_on_serving
         flip(bad / damaged)
         await running.server._watcher.look()
         assert await version(running) == bad.name
+
+
+async def test_a_release_that_the_disk_kept_from_being_read_is_read_again(
+    root: Path,
+    other_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures: list[Exception] = [OSError(errno.ESTALE, "Stale file handle"), MemoryError()]
+    sha256_of = files.sha256_of
+
+    def unreliable(path: Path) -> str:
+        if failures:
+            raise failures.pop(0)
+        return sha256_of(path)
+
+    async with serving(root, poll_s=3600) as running:
+        watcher = running.server._watcher
+        good = await asyncio.to_thread(publish, other_bundle, root)
+        monkeypatch.setattr(files, "sha256_of", unreliable)
+        for _ in range(2):
+            await watcher.look()
+            assert len(failures) == 1, "a pause comes first"
+        for left in (0, 0):
+            watcher._pauses[Lane.STABLE]._until_s = 0
+            await watcher.look()
+            assert len(failures) == left
+
+        assert await version(running) == good.name
+        assert not watcher._pauses
+    assert [refusal.rpartition(" reason: ")[2] for refusal in refusals(caplog)] == [
+        "[Errno 116] Stale file handle",
+        "MemoryError",
+    ]
 
 
 async def test_a_release_that_answers_its_probe_with_nonsense_is_refused(

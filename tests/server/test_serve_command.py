@@ -1,5 +1,6 @@
 """`recguru serve` as a process: ready, signals, exit codes, one line for a failure."""
 
+import os
 import re
 import shutil
 import signal
@@ -13,8 +14,11 @@ import grpc
 from recguru.v1 import recommender_pb2 as pb
 from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
+from indexer.publish import LATEST
 from tests.server.processes import CHECKOUT, EXIT_S, READY_S, command, failure, port_of, process
 from tests.server.running import WAIT_S, recommend
+
+ELSEWHERE = "192.0.2.7"  # no machine has it: RFC 5737
 
 
 def test_it_says_where_it_serves_what_and_leaves_on_ctrl_c(releases: Path, tmp_path: Path) -> None:
@@ -184,6 +188,19 @@ def test_check_finds_what_would_keep_the_server_from_starting(
     code, said = failure("--releases", releases, "--host", everywhere, "--check")
     assert code == 1
     assert "without TLS" in said
+    code, said = failure("--releases", releases, "--host", ELSEWHERE, "--insecure", "--check")
+    assert code == 1
+    assert f"error: cannot listen on {ELSEWHERE}:0: " in said
+
+
+def test_a_signal_before_the_server_is_there_ends_the_process(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / LATEST)  # reading it waits for a writer
+    with process("--releases", tmp_path, "--port", "0") as running:
+        writer = os.open(tmp_path / LATEST, os.O_WRONLY)
+        running.send_signal(signal.SIGTERM)
+        _, said = running.communicate(timeout=EXIT_S)
+        os.close(writer)
+    assert (running.returncode, said) == (0, "")
 
 
 COUNTING = """

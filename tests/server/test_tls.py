@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from server.config import ServeSettings, TlsSettings
 from server.run import Server
 from server.tls import Certificates
 from tests.authority import Authority
-from tests.server.processes import failure, port_of, process
+from tests.server.processes import EXIT_S, failure, port_of, process
 from tests.server.running import WAIT_S, recommend, serving, settings_of
 
 NAME = "recommender.test"
@@ -209,7 +210,7 @@ def test_insecure_is_said_loudly(releases: Path, tmp_path: Path) -> None:
     assert "WARNING server.tls NOT ENCRYPTED: 0.0.0.0:0 is open to the network" in logged
 
 
-def test_workers_serve_encrypted(
+def test_workers_serve_encrypted_and_log_nothing_of_who_does_not_speak_tls(
     releases: Path, tmp_path: Path, secured: Mapping[str, Path], parties: Mapping[str, Party]
 ) -> None:
     config, port_file = tmp_path / "serve.toml", tmp_path / "port"
@@ -222,5 +223,12 @@ def test_workers_serve_encrypted(
         credentials = parties["good"].credentials()
         with grpc.secure_channel(place, credentials, options_of_channel) as channel:
             answer = pb_grpc.RecommenderStub(channel).Recommend(REQUEST, timeout=WAIT_S)
+        host, _, port = place.partition(":")
+        with socket.create_connection((host, int(port)), WAIT_S) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            while plain.recv(1024):
+                pass
         running.terminate()
+        _, logged = running.communicate(timeout=EXIT_S)
     assert answer.items
+    assert [line for line in logged.splitlines() if not line.startswith("20")] == []

@@ -1,6 +1,7 @@
 """Spans of calls, as a collector gets them."""
 
 import asyncio
+import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from model.errors import BadSettingError
 from server.run import Server
 from tests.commands import Command
+from tests.server.processes import EXIT_S
 from tests.server.running import WAIT_S, recommend, serving, settings_of
 
 REQUEST = recommend("films", {"films": ["f0001"]})
@@ -99,6 +101,18 @@ async def test_without_the_setting_nothing_is_sent(releases: Path, collector: Co
         await running.stub.Recommend(REQUEST)
     await asyncio.sleep(0.1)
     assert not collector.spans
+
+
+async def test_a_collector_that_does_not_answer_does_not_keep_the_process(
+    releases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        place = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", place)
+        async with serving(releases, traces=True) as running:
+            await running.stub.Recommend(REQUEST)
+            async with asyncio.timeout(EXIT_S):
+                await running.server.stop()
 
 
 def test_without_the_extra_the_setting_says_what_to_install(

@@ -1,15 +1,18 @@
 """Several server processes on one port: who answers and is counted, replaces the dead, stays."""
 
 import asyncio
+import errno
 import signal
 import socket
 import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
+import pytest
 from recguru.v1 import recommender_pb2 as pb
 from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
@@ -139,6 +142,40 @@ async def test_a_worker_that_is_stopped_while_it_is_started_does_not_stay(
     assert not worker.ready.is_set()
 
 
+async def test_another_worker_that_cannot_be_started_is_tried_again(
+    releases: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    start = asyncio.create_subprocess_exec
+    failures = [OSError(errno.EAGAIN, "Resource temporarily unavailable")]
+
+    async def unable(  # the next process cannot be had
+        *arguments: str,
+        **options: Any,  # noqa: ANN401  # what asyncio takes
+    ) -> asyncio.subprocess.Process:
+        if failures:
+            raise failures.pop()
+        return await start(*arguments, **options)
+
+    worker = Worker(0, settings_of(releases), WorkerMetrics(tmp_path))
+    running = asyncio.create_task(worker.run())
+    await asyncio.wait_for(worker.ready.wait(), READY_S)
+    first = worker._process
+    assert first is not None
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", unable)
+    first.kill()
+    async with asyncio.timeout(READY_S):
+        while worker._process in {first, None}:  # noqa: ASYNC110  # no event to wait for
+            await asyncio.sleep(0.05)
+    await worker.stop()
+    await asyncio.wait_for(running, EXIT_S)
+
+    said = "worker 0 is gone: cannot be started: Resource temporarily unavailable; another starts"
+    assert said in caplog.text
+
+
 def test_what_keeps_workers_from_starting_is_said_once(releases: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "releases"
     version = (releases / "LATEST").read_text(encoding="utf-8").strip()
@@ -155,6 +192,7 @@ def test_what_keeps_workers_from_starting_is_said_once(releases: Path, tmp_path:
 
     assert code == 1
     assert said.count("error: ") == 1
+    assert "Traceback" not in said
     assert said.endswith(f"error: {index} is damaged: its SHA-256 is not the manifest's\n")
 
 
