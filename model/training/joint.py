@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from model.data.batches import Places
 from model.data.training_data import TrainingDomain
 from model.losses import contrastive_loss, shared_user_loss, softmax_loss
-from model.training.context import Context
+from model.training.context import Context, Share
 from model.training.critic import CriticTraining
 from model.training.descent import Descent
 from model.training.memory import Views, draw_views
@@ -147,12 +147,11 @@ class JointFineTuning:
             size=size,
             hide_other=self._settings.hide_other,
             generator=self._draws.numpy,
-        ).of(share.places)
+        )
+        memory = self._memory(domain, share, views)
+        views = views.of(share.places)
         rows = context.rows(domain, share.users, counts=views.ends, longest=size.stretch)
-        other = context.data.other_than(domain)
-        beginnings = self._draw_beginnings(other, domain.other[users])[share.places]
         recommender = self._networks.recommender(domain.name)
-        memory = self._memory(domain, share.users, views, beginnings)
         shown = context.on_device(views.shown(rows.shape[1]))
         with context.mixed_precision():
             states = recommender(rows[:, :-1], memory, shown)  # (B, T, D)
@@ -161,25 +160,32 @@ class JointFineTuning:
         loss = softmax_loss(context.sharpened(states[real]), rows[real], items, negatives)
         return share.of_position_mean(loss)
 
-    def _memory(
-        self, domain: TrainingDomain, users: Places, views: Views, beginnings: Places
-    ) -> Tensor:
-        """Encode the GURs that the recommender reads, own and other -> (B, 2, D).
+    def _memory(self, domain: TrainingDomain, share: Share, views: Views) -> Tensor:
+        """Encode the GURs that the recommender reads of this process' users -> (B, 2, D).
 
         The other one is made from a beginning of its own, drawn anew: a GUR that stays the same is
         the user's name, by which the recommender learns by heart what the user has.
+
+        Args:
+            domain: The domain that is learned.
+            share: Of a batch.
+            views: Of all users of the batch.
         """
         context, network = self._context, self._context.settings.network
-        nothing = torch.zeros(len(users), network.width, device=context.device)
+        abroad = context.data.other_than(domain)
+        beginnings = self._draw_beginnings(abroad, views.partners)
+        nothing = torch.zeros(len(share.users), network.width, device=context.device)
         own = other = nothing
         if network.memory in {"own", "both"}:
-            own = context.gurs(domain, users, counts=views.counts)
-        known = np.flatnonzero(views.other)
-        if network.memory in {"other", "both"} and len(known):
-            partners = context.gurs(
-                context.data.other_than(domain), views.partners[known], counts=beginnings[known]
-            )
-            other = nothing.index_put((context.on_device(known),), partners)
+            own = context.gurs(domain, share.users, counts=views.counts[share.places])
+        reading = views.read_other(network.memory)
+        if reading.any():
+            known = np.flatnonzero(reading[share.places])
+            # All processes encode somebody where one does, or they train different weights.
+            places = known + share.places.start if len(known) else np.flatnonzero(reading)[:1]
+            gurs = context.gurs(abroad, views.partners[places], counts=beginnings[places])
+            rows = context.on_device(known if len(known) else np.zeros(1, np.int64))
+            other = nothing.index_put((rows,), gurs * min(len(known), 1))
         return torch.stack([own, other], dim=1)
 
     def _shared_losses(self, negatives: list[Tensor | None]) -> list[tuple[str, float, Tensor]]:

@@ -38,6 +38,16 @@ class Views:
             self.ends[places], self.counts[places], self.partners[places], self.other[places]
         )
 
+    def read_other(self, memory: str) -> NDArray[np.bool_]:
+        """Say whose other GUR is read at all -> (B,).
+
+        Args:
+            memory: What the recommender reads; with `cold` those read it of whom it reads no row.
+        """
+        if memory == "cold":
+            return self.other & (self.ends <= 1)
+        return self.other & (memory in {"other", "both"})
+
     def shown(self, steps: int) -> NDArray[np.bool_]:
         """Say whether a step may read the own and the other GUR -> (B, T, 2).
 

@@ -26,13 +26,20 @@ QUICK = TrainSettings.model_validate(
 )
 
 
-def chained_domain(name: str, users: int, items: int, seed: int) -> DomainData:
-    """Make a domain where each item is followed by the next one in a ring: the answer is known."""
+def chained_domain(
+    name: str, users: int, items: int, seed: int, *, shortest: int = 5
+) -> DomainData:
+    """Make a domain where each item is followed by the next one in a ring: the answer is known.
+
+    Histories have from `shortest` to nine items.
+    """
     generator = np.random.default_rng(seed)
     lists = [
         ((first + np.arange(length)) % items + 1).astype(np.int32)
         for first, length in zip(
-            generator.integers(items, size=users), generator.integers(5, 10, users), strict=True
+            generator.integers(items, size=users),
+            generator.integers(shortest, 10, users),
+            strict=True,
         )
     ]
     names = [f"{name[0]}{user:04d}" if user % 2 else f"u{user:04d}" for user in range(users)]
@@ -46,10 +53,10 @@ def chained_domain(name: str, users: int, items: int, seed: int) -> DomainData:
     )
 
 
-def chained_dataset() -> Dataset:
+def chained_dataset(*, shortest: int = 5) -> Dataset:
     """Make two ring-shaped domains, every other user shared."""
-    first = chained_domain("north", 80, 30, 1)
-    second = chained_domain("south", 60, 50, 2)
+    first = chained_domain("north", 80, 30, 1, shortest=shortest)
+    second = chained_domain("south", 60, 50, 2, shortest=shortest)
     places = {user: place for place, user in enumerate(second.users)}
     shared = [(place, places[user]) for place, user in enumerate(first.users) if user in places]
     return Dataset((first, second), np.asarray(shared, np.int32), "digest", {})

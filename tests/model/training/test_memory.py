@@ -48,6 +48,28 @@ def test_joint_fine_tuning_learns_from_as_much_as_it_will_read() -> None:
     assert {rows.shape[1] for rows in read} == {RECENT}
 
 
+def test_who_has_one_training_row_learns_from_the_other_gur_as_a_cold_start_reads_it() -> None:
+    size = QUICK.network.model_dump() | {"memory": "cold"}
+    settings = QUICK.model_dump() | {"network": size}
+    settings["fine_tuning"] |= {"joint": True, "hide_other": 0.5}
+    context = context_of(chained_dataset(shortest=3), type(QUICK).model_validate(settings))
+    phase = JointFineTuning(context, 2)
+    given: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    for domain in context.data.domains:
+        recommender = context.networks.serving.recommender(domain.name)
+        recommender.register_forward_pre_hook(lambda _, inputs: given.append(inputs))
+    phase.begin()
+    for step in range(10):
+        phase.step(step)
+
+    reading = [shown[:, :, 1].any(dim=1) & (rows == 0).all(dim=1) for rows, _, shown in given]
+    read = torch.cat([gurs[who, 1] for (_, gurs, _), who in zip(given, reading, strict=True)])
+    unread = torch.cat([gurs[~who, 1] for (_, gurs, _), who in zip(given, reading, strict=True)])
+    assert len(read) > 5
+    assert bool(read.any(dim=1).all())
+    assert not unread.any()
+
+
 def test_each_row_the_encoder_may_read_is_predicted_and_no_earlier_one() -> None:
     domain = TrainingData.of(chained_dataset()).domains[0]
     lengths = domain.training.lengths

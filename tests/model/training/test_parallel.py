@@ -48,19 +48,28 @@ def made(
     that depends on the processor. So trainings are compared in double precision.
     """
     whole = quick.model_dump()
-    tuned = phases in {"apart", "joint"}
+    tuned = phases in {"apart", "joint", "no shared losses"}
     # Seven users leave parts of unequal size; the last batch of an epoch may leave one empty.
     few = {"batch_users": 7, "critic_steps": 2, "shared_users": 9, "shared_loss": shared_loss}
-    terms = {"joint": True, "cold_weight": 0.5, "adversarial_weight": 0.3, "shared_weight": 0.7}
+    terms = {
+        "joint": {"cold_weight": 0.5, "adversarial_weight": 0.3, "shared_weight": 0.7},
+        "no shared losses": {"cold_weight": 0, "adversarial_weight": 0, "shared_weight": 0},
+    }
     changes: dict[str, dict[str, object]] = {
         "network": {"dropout": 0.0, "neighbours": 3},
         "pre_training": {"epochs": 2 if phases == "pre-training" else 0},
         "adversarial": {"steps": 16 if phases == "adversarial" else 0, "whitened": whitened},
-        "fine_tuning": {"epochs": 2 if tuned else 0, **(terms if phases == "joint" else {})},
+        "fine_tuning": {
+            "epochs": 2 if tuned else 0,
+            "joint": phases in terms,
+            **terms.get(phases, {}),
+        },
     }
     for name, table in changes.items():
         known = few.keys() & whole[name].keys()
         whole[name] |= table | {key: few[key] for key in known}
+    if phases == "no shared losses":  # only who reads a GUR in this very batch trains the encoder
+        whole["network"] |= {"memory": "other"}
     if phases == "bridging":
         whole["network"] |= {"memory": "other", "bridge_share": 0.5}
         whole["bridging"] |= {"steps": 60, "batch_users": 9}
@@ -130,6 +139,7 @@ FEW: tuple[Case, ...] = (
     ("apart", 0, "l2", False),
     ("joint", 0, "contrastive", False),
     ("bridging", 0, "l2", False),
+    ("no shared losses", 0, "l2", False),
 )
 """Every phase, and each part of a step that processes share."""
 OTHERS: tuple[Case, ...] = (
