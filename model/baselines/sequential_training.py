@@ -95,10 +95,9 @@ def _fitted(
         draw_dropout_from(network, draws.torch)
         optimiser.param_groups[0]["lr"] = learning_rate(settings, step, steps)
         optimise(optimiser, loss(network.train(), domain, users[plan.batch(step)], draws))
-        if selection.is_due(step + 1):
+        if selection.is_due(step + 1) or step + 1 == steps:
             check_weights(network)
-            if domain.validation.any():
-                selection.look()
+            selection.look()
         if selection.is_over:
             break
     selection.finish()
@@ -119,7 +118,7 @@ def _start(
 
 def _validation(
     network: SequenceNetwork, data: TrainingData, domain: TrainingDomain, settings: SequenceSettings
-) -> Callable[[], float]:
+) -> Callable[[], float] | None:
     system = SequenceSystem({domain.name: network}, max_history=settings.max_history)
     validation = Validation(data, domain.name)
 
@@ -127,4 +126,4 @@ def _validation(
         network.eval()
         return validation.ndcg_at_10(system)
 
-    return figure
+    return figure if len(validation) else None

@@ -102,12 +102,12 @@ _NEIGHBOURS: Space = {
 _SEQUENCES: Space = {
     "dropout": [0.2, 0.3, 0.4],
     "learning_rate": [5e-4, 1e-3, 2e-3],
-    "epochs": [8, 12],
+    "least_steps": [2100, 4200],
 }
 _RECGURU: Space = {
     "network.dropout": _SEQUENCES["dropout"],
     "fine_tuning.learning_rate": _SEQUENCES["learning_rate"],
-    "fine_tuning.epochs": _SEQUENCES["epochs"],
+    "fine_tuning.least_steps": _SEQUENCES["least_steps"],
 }
 _AS_PUBLISHED: Space = {
     "network.dropout": [0.1, 0.2, 0.3],

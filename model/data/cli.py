@@ -200,7 +200,7 @@ def overlap(
         float, typer.Option(min=0, max=1, help="How many of the shared users stay shared.")
     ],
     out: _Out,
-    seed: Annotated[int, typer.Option(min=0, help="Decides who stays shared.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 2, help="Decides who stays shared.")] = 0,
     json_: _Json = False,
 ) -> None:
     r"""Make a dataset with fewer shared users: the others keep one domain, chosen at random.

@@ -1,6 +1,8 @@
 """The options of preparation, and what each format takes where the caller says nothing."""
 
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
@@ -13,6 +15,8 @@ from model.settings import Settings
 
 NONE = "none"
 """How the caller says that a bound of the time window is not wanted."""
+_DATE_DIGITS = (4, 8)
+"""Digits of a year and of a date without hyphens."""
 
 
 class PrepareSettings(Settings):
@@ -102,14 +106,19 @@ def seconds(moment: str | None) -> float | None:
     """
     if moment is None or moment == NONE:
         return None
-    try:
-        return float(moment)
-    except ValueError:
-        pass
+    refusal = ValueError(f"{moment!r} is neither an ISO date nor unix seconds")
+    if not (
+        moment.isdecimal() and len(moment) in _DATE_DIGITS
+    ):  # no seconds: they would be of 1970
+        with suppress(ValueError):
+            number = float(moment)
+            if not math.isfinite(number):
+                raise refusal
+            return number
     try:
         found = datetime.fromisoformat(moment)
     except ValueError:
-        raise ValueError(f"{moment!r} is neither an ISO date nor unix seconds") from None
+        raise refusal from None
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 

@@ -27,6 +27,10 @@ class Validation:
         by_length = np.argsort(self._domain.training.lengths[asked], kind="stable")
         self._users = asked[by_length]  # users of like length share a batch: less padding
 
+    def __len__(self) -> int:
+        """Count the questions, Q."""
+        return len(self._users)
+
     def ndcg_at_10(self, scorer: Scorer) -> float:
         """Rank all items for each question; return the mean NDCG@10 between 0 and 1, 0 for none.
 

@@ -46,6 +46,8 @@ class Progress:
     """Checkpoints written before this one; numbers the folders."""
     summary: Mapping[str, Any]
     """Figures of the finished phases, by phase."""
+    seconds: float = 0.0
+    """Seconds that the steps of that phase have taken."""
 
 
 class Checkpoints:
@@ -70,6 +72,7 @@ class Checkpoints:
                 "phase": progress.phase,
                 "step": progress.step,
                 "summary": dict(progress.summary),
+                "seconds": progress.seconds,
             }
             write_manifest(place, kind=KIND, format_number=FORMAT, content=content)
         for old in self._numbers()[:-_KEPT]:
@@ -94,7 +97,13 @@ class Checkpoints:
                     f"{place} was made with another {name}; resume with the same, or choose "
                     "another --out"
                 )
-        return Progress(manifest["phase"], manifest["step"], numbers[-1], manifest["summary"])
+        return Progress(
+            manifest["phase"],
+            manifest["step"],
+            numbers[-1],
+            manifest["summary"],
+            manifest.get("seconds", 0.0),  # earlier ones did not say
+        )
 
     def load_networks(self, progress: Progress, networks: nn.Module) -> None:
         """Put the weights of a checkpoint into the networks."""

@@ -54,10 +54,9 @@ class JointFineTuning:
             team=context.team,
         )
         self._critic = CriticTraining(context, self._draws)
-        figures = [validation_of(context, domain.name) for domain in context.data.domains]
         self.selection: Selection | None = Selection(
             self._networks,
-            lambda: float(np.mean([figure() for figure in figures])),
+            validation_of(context, *(domain.name for domain in context.data.domains)),
             interval=max(epoch, self._settings.validation_steps),
             patience=self._settings.patience,
         )

@@ -132,6 +132,7 @@ class _Training:
         self._phases = phases_of(context)
         self._summary: dict[str, Mapping[str, float]] = {}
         self._written = 0
+        self._began_s = 0.0
         self._health = Health()
         self._note = ""
 
@@ -167,14 +168,16 @@ class _Training:
         self._checkpoints.load_networks(reached, self._context.networks)
         if reached.step:
             self._checkpoints.load_phase(reached, self._phases[reached.phase])
-        self._summary = dict(reached.summary)
+        done = [phase.name for phase in self._phases[: reached.phase]]
+        self._summary = {name: reached.summary[name] for name in done}  # on disk they are sorted
         self._written = reached.written
+        self._began_s = time.monotonic() - reached.seconds
 
     def _run_phase(self, place: int, step: int, record: Keeper) -> None:
         phase = self._phases[place]
-        started = time.monotonic()
         self._note = ""
         if step == 0:
+            self._began_s = time.monotonic()
             phase.begin()
             self._team.spread(self._context.networks)
         with progress(phase.name, phase.steps, quiet=not self._team.leads) as advance:
@@ -185,7 +188,7 @@ class _Training:
                 if step % self._context.settings.checkpoint_steps == 0 and not over:
                     self._checkpoint(place, step, phase)
         best = phase.selection.finish() if phase.selection else {}
-        seconds = time.monotonic() - started
+        seconds = time.monotonic() - self._began_s
         judged: Mapping[str, float] = {}
         if phase.moves_gurs and (step or not place):  # before anything is aligned, and after it
             judged = self._team.told(lambda: self._judged(place, step, record))
@@ -222,5 +225,6 @@ class _Training:
             return
         check_weights(self._context.networks)
         self._written += 1
-        reached = Progress(place, step, self._written, self._summary)
+        seconds = time.monotonic() - self._began_s if step else 0.0
+        reached = Progress(place, step, self._written, self._summary, seconds)
         self._checkpoints.write(reached, self._context.networks, phase)

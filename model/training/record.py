@@ -4,6 +4,7 @@ A line of `metrics.jsonl` is one logged step: `{"phase": ..., "step": ..., "<fig
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,9 @@ from torch.utils.tensorboard import SummaryWriter
 from model.files import write_bytes_atomically
 
 METRICS = "metrics.jsonl"
+EVENTS = "tensorboard"
+_PLACE = ("phase", "step")
+"""What says where a line belongs; the rest are figures."""
 
 
 class Keeper(Protocol):
@@ -47,14 +51,22 @@ class Record:
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_bytes_atomically(path, text.encode())
         self._file = path.open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(run / "tensorboard"))
+        shutil.rmtree(run / EVENTS, ignore_errors=True)  # they cannot be cut off at a step
+        self._events = SummaryWriter(str(run / EVENTS))
+        for line in kept:
+            self._show(line["phase"], line["step"], line)
 
     def add(self, phase: str, step: int, figures: Mapping[str, float]) -> None:
         """Write the figures of one step."""
         self._file.write(json.dumps({"phase": phase, "step": step, **figures}) + "\n")
         self._file.flush()
+        self._show(phase, step, figures)
+
+    def _show(self, phase: str, step: int, figures: Mapping[str, Any]) -> None:
+        """Give TensorBoard the figures of one step."""
         for name, figure in figures.items():
-            self._events.add_scalar(f"{phase}/{name}", figure, step)
+            if name not in _PLACE:
+                self._events.add_scalar(f"{phase}/{name}", figure, step)
 
     def __enter__(self) -> Self:
         return self

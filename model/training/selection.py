@@ -18,7 +18,7 @@ class Selection:
     def __init__(
         self,
         network: nn.Module,
-        validate: Callable[[], float],
+        validate: Callable[[], float] | None,
         *,
         interval: int,
         patience: int,
@@ -28,7 +28,8 @@ class Selection:
 
         Args:
             network: Whose weights are kept and put back.
-            validate: Gives the figure to be high.
+            validate: Gives the figure to be high; none where there is nothing to ask, and the
+                weights at the end are as good as any.
             interval: Steps between two validations.
             patience: Validations without a better figure after which it is over.
             figure_name: What the figure is called.
@@ -48,6 +49,8 @@ class Selection:
 
     def look(self) -> Mapping[str, float]:
         """Validate and remember the weights if they are the best so far; return the figure."""
+        if self._validate is None:
+            return {}
         figure = self._validate()
         if figure > self._best:
             self._best, self._misses = figure, 0

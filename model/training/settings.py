@@ -165,7 +165,7 @@ class BridgingSettings(Settings):
 class TrainSettings(Settings):
     """One training: table `[train]`."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Every draw follows from it: the same seed gives the same weights on the CPU."""
 
     threads: Count = 1
@@ -203,3 +203,13 @@ class TrainSettings(Settings):
 
     bridging: BridgingSettings = BridgingSettings()
     """Phase four."""
+
+    @model_validator(mode="after")
+    def _cold_starts_read(self) -> Self:
+        asked = self.fine_tuning.joint and self.fine_tuning.cold_weight
+        if asked and self.network.memory in {"own", "none"}:
+            raise ValueError(
+                "fine_tuning.cold_weight above 0 needs a memory that holds the other GUR, not"
+                f" {self.network.memory!r}"
+            )
+        return self

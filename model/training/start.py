@@ -149,7 +149,7 @@ def _place(pairs: Pairs, items: int, width: int, generator: np.random.Generator)
         weights = positive_information(pairs, items)
         rank = min(width, items)
         found = _decompose(pairs, weights, size=items + 1, rank=rank, generator=generator)
-        placed = np.abs(found).sum(axis=1) > 0
+        placed = np.bincount(pairs.left, weights=weights, minlength=items + 1) > 0
         vectors[placed] = 0
         vectors[placed, :rank] = found[placed]
     vectors *= NORM / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -5,6 +5,8 @@ Shapes: B users, V items.
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from model.bundle import Floats
 from model.evaluation.protocol import History, Users
 from model.evaluation.validation import Validation
@@ -37,15 +39,17 @@ class LiveScorer:
         return exact_scores(self._tables[domain], preferred.preferences)
 
 
-def validation_of(context: Context, domain: str) -> Callable[[], float]:
-    """Make the figure that a domain's fine-tuning is selected by: NDCG@10 between 0 and 1.
+def validation_of(context: Context, *domains: str) -> Callable[[], float] | None:
+    """Make the figure that fine-tuning is selected by: NDCG@10 between 0 and 1.
 
-    The first process finds it out for all, so that all of them stop and go back alike.
+    It is the mean of the domains that have validation rows; none if no domain has any. The first
+    process finds it out for all, so that all of them stop and go back alike.
     """
-    validation = Validation(context.data, domain)
+    validations = [Validation(context.data, domain) for domain in domains]
+    asked = [validation for validation in validations if len(validation)]
 
     def figure() -> float:
         context.networks.eval()
-        return validation.ndcg_at_10(LiveScorer(context))
+        return float(np.mean([each.ndcg_at_10(LiveScorer(context)) for each in asked]))
 
-    return lambda: context.team.told(figure)
+    return (lambda: context.team.told(figure)) if asked else None

@@ -119,7 +119,7 @@ def _object(line: bytes) -> tuple[dict[str, object], str]:
     """Parse one line; where it is not a JSON object, say so."""
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}, "not JSON"
     if not isinstance(value, dict):
         return {}, "not a JSON object"

@@ -89,4 +89,6 @@ def _spelled(reading: Reading, ours: str, name: str, kind: pl.DataType) -> pl.Ex
         return column.cast(pl.String)
     if kind in (pl.Date, pl.Datetime):
         return column.dt.epoch("us") / 1e6
+    if not (kind.is_numeric() or kind == pl.String):
+        raise BadDataError(f"{reading.path}: column {name!r} holds {kind}; {ours} must be a number")
     return column

@@ -78,7 +78,7 @@ def _record(line: bytes) -> dict[str, object]:
     """Parse a line of JSON or, as in the 2014 release, of Python's own notation."""
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             value = ast.literal_eval(line.decode(errors="replace").strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):

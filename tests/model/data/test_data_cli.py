@@ -80,6 +80,13 @@ def test_a_file_may_give_the_window_as_a_date_or_a_number(tmp_path: Path, moment
     assert seconds(settings.since) == 1_506_902_400
 
 
+def test_digits_that_spell_a_date_are_one_and_others_that_are_no_moment_are_refused() -> None:
+    assert seconds("20171002") == 1_506_902_400
+    for wrong in ("2017", "20171302", "nan", "1e999"):
+        with pytest.raises(ValueError, match="neither an ISO date nor unix seconds"):
+            seconds(wrong)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

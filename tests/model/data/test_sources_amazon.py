@@ -83,6 +83,13 @@ def test_a_few_lines_that_are_not_json_are_counted_and_passed_over(read: Read) -
     )
 
 
+def test_a_line_nested_too_deeply_is_not_json(read: Read) -> None:
+    rows, reading = read(read_amazon, review() * 200 + "[" * 100_000 + "\n")
+
+    assert len(rows) == 200
+    assert reading.reasons == "line 201: not JSON"
+
+
 def test_blank_lines_do_not_move_the_lines_that_are_named(read: Read) -> None:
     lines = [review()] * 200
     lines[5] = "\n"

@@ -212,6 +212,20 @@ def test_parquet_of_fractional_ids_is_refused(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("times", [[dt.timedelta(1)], [[1]], [b"1"], [dt.time(1)]])
+def test_parquet_times_that_are_no_moments_are_refused(tmp_path: Path, times: list[Any]) -> None:
+    path = tmp_path / "log.parquet"
+    frame = pl.DataFrame({"user": ["u"], "item": ["x"], "at": times})
+    frame.write_parquet(path)
+    columns = {"time": "at"}
+
+    with pytest.raises(BadDataError) as caught:
+        list(read_table(Reading(path, Wanted(columns=columns))))
+
+    kind = frame.schema["at"]
+    assert str(caught.value) == f"{path}: column 'at' holds {kind}; time must be a number"
+
+
 def test_damaged_parquet_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
     path.write_bytes(b"PAR1 and no more")

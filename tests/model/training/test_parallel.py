@@ -51,7 +51,7 @@ def made(
     tuned = phases in {"apart", "joint", "no shared losses"}
     # Seven users leave parts of unequal size; the last batch of an epoch may leave one empty.
     few = {"batch_users": 7, "critic_steps": 2, "shared_users": 9, "shared_loss": shared_loss}
-    terms = {
+    terms: dict[str, dict[str, object]] = {
         "joint": {"cold_weight": 0.5, "adversarial_weight": 0.3, "shared_weight": 0.7},
         "no shared losses": {"cold_weight": 0, "adversarial_weight": 0, "shared_weight": 0},
     }

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
 
 from model.errors import BadArtifactError, RecGuruError, TrainingError
 from model.training.loop import train
-from model.training.record import METRICS, read_metrics
+from model.training.record import EVENTS, METRICS, read_metrics
 from model.training.settings import TrainSettings
 
 WAIT_S = 60.0
@@ -58,6 +61,8 @@ def test_a_training_killed_in_a_phase_ends_with_the_same_bits(
             f"{file.name} differs after a kill in {phase}"
         )
     assert _figures(run) == _figures(trained)
+    assert _shown(run) == _shown(trained)
+    assert _phases(run / "summary.txt") == _phases(trained / "summary.txt")
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
@@ -158,6 +163,21 @@ def _kill_when_it_reaches(phase: str, process: BaseProcess, run: Path) -> None:
     process.kill()
     process.join(WAIT_S)
     assert process.exitcode == -signal.SIGKILL
+
+
+def _shown(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return what TensorBoard shows: by tag, steps and figures."""
+    events = EventAccumulator(str(run / EVENTS), size_guidance={"scalars": 0})
+    events.Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in sorted(events.Tags()["scalars"])
+    }
+
+
+def _phases(summary: Path) -> list[str]:
+    """Return the phases in the order of the summary."""
+    return [line.split()[0] for line in summary.read_text().splitlines() if line[0] != " "]
 
 
 def _figures(run: Path) -> list[str]:

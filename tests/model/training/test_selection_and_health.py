@@ -52,6 +52,17 @@ def test_without_a_validation_the_weights_stay() -> None:
     assert network.weight.item() == 3.0
 
 
+def test_where_there_is_nothing_to_ask_training_goes_on_to_its_end() -> None:
+    network = torch.nn.Linear(1, 1, bias=False)
+    selection = Selection(network, None, interval=5, patience=1)
+    for weight in (1.0, 2.0, 3.0):
+        torch.nn.init.constant_(network.weight, weight)
+        assert selection.look() == {}
+        assert not selection.is_over
+    assert selection.finish() == {}
+    assert network.weight.item() == 3.0
+
+
 @pytest.mark.parametrize("figure", [float("nan"), float("inf")])
 def test_a_figure_that_is_no_number_names_phase_step_and_figure(figure: float) -> None:
     with pytest.raises(

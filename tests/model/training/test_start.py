@@ -84,6 +84,13 @@ def test_every_item_has_a_vector_of_the_same_length_and_padding_none() -> None:
     assert not vectors[0].any()
 
 
+def test_items_that_stand_near_nothing_have_that_length_too() -> None:
+    lonely = [np.array([item], np.int32) for item in range(1, 21)]
+    together = [np.array([item, item + 1], np.int32) for item in range(21, 100)]
+    vectors = item_vectors(Sequences.of(lonely + together), 100, 8, np.random.default_rng(4))
+    np.testing.assert_allclose(np.linalg.norm(vectors[1:], axis=1), NORM, rtol=1e-5)
+
+
 def test_sequences_of_one_item_give_a_random_start() -> None:
     lonely = Sequences.of([np.array([1], np.int32), np.array([2], np.int32)])
     vectors = item_vectors(lonely, 2, 4, np.random.default_rng(5))

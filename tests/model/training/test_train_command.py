@@ -118,6 +118,16 @@ def test_an_unknown_preset_is_wrong_usage(
             {"RECGURU_TRAIN_NETWORK__HEADS": "3"},
             "error: setting train.network: Value error, width 128 must be a multiple of heads 3",
         ),
+        (
+            ["--data", "DATASET", "--seed", str(2**63)],
+            {},
+            "error: setting train.seed: Input should be less than 9223372036854775808",
+        ),
+        (
+            ["--data", "DATASET"],
+            {"RECGURU_TRAIN_NETWORK__MEMORY": "own", "RECGURU_TRAIN_NETWORK__BRIDGE_SHARE": "0"},
+            "error: setting train: Value error, fine_tuning.cold_weight above 0 needs a memory",
+        ),
         (["--data", "DATASET", "--device", "tpu"], {}, "error: device 'tpu' is unknown; choose"),
     ],
 )
