@@ -29,6 +29,7 @@ from model.bundle import Bundle
 from model.comparison.bootstrap import gains
 from model.data.dataset import Dataset
 from model.data.training_data import TrainingData
+from model.errors import RecGuruError
 from model.evaluation.protocol import Flags, Scorer, Split, questions
 from model.evaluation.ranking import Ranks, rank_in_process
 from model.inference import BundleScorer
@@ -72,8 +73,11 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="what `recguru train` wrote")
     parser.add_argument("--split", choices=get_args(Split), default="test", help="rows asked for")
     options = parser.parse_args()
-    made = json.loads((options.run / "settings.json").read_bytes())
-    dataset = Dataset.read(options.data)
+    try:
+        made = json.loads((options.run / "settings.json").read_bytes())
+        dataset = Dataset.read(options.data)
+    except (OSError, RecGuruError) as error:
+        parser.error(str(error))
     if made["dataset"] != dataset.digest:
         parser.error(f"{options.run} was trained on another dataset than {options.data}")
     data = TrainingData.of(dataset)

@@ -1,7 +1,6 @@
 """`recguru recommend` and `recguru evaluate`."""
 
 import enum
-import os
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -20,7 +19,7 @@ from client.connection_flags import (
     TokenFile,
     client_settings,
 )
-from model.console import make_app, print_json
+from model.console import limit_threads, make_app, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,10 +33,6 @@ if TYPE_CHECKING:
     Opened = Iterator[System]
 
 app = make_app("Ask a running server, and evaluate.")
-
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""Read by numpy and torch when they are imported. One thread each, as in a server, unless the
-caller says otherwise: on busy cores, two runtimes of two threads took five times as long."""
 
 
 class Split(enum.StrEnum):
@@ -170,8 +165,7 @@ def evaluate(  # noqa: PLR0913  # every flag is a parameter
     settings = client_settings(config, files, tls_authority, token_file, tls=tls)
 
     opened = _system(server, bundle, baseline, settings)
-    for name in _THREADS:
-        os.environ.setdefault(name, "1")
+    limit_threads()
 
     from client.evaluation import evaluate as ask_everything
     from model.data.dataset import Dataset

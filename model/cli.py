@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from model.comparison.cli import comparison_app
-from model.console import FAILURE, make_app, print_json
+from model.console import FAILURE, limit_threads, make_app, print_json
 from model.data.cli import data_app
 
 app = make_app("Prepare data, train and compare.")
@@ -42,6 +42,7 @@ def train(  # noqa: PLR0913  # every flag is a parameter
       torchrun --nproc-per-node 2 -m recguru_cli train --data dataset --out run
       recguru train --data dataset --out run --preset paper --config recguru.toml
     """  # noqa: D301  # the backspace keeps the lines of the example apart
+    limit_threads()
     from model.errors import LostProcessError
     from model.settings import load_settings
     from model.training.loop import train as run_training

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from indexer.spec import DeviceChoice
-from model.console import make_app
+from model.console import THREADS, make_app
 from model.files import write_bytes_atomically
 from model.settings import load_settings
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from server.config import ServeSettings
 
 app = make_app("Serve a release over gRPC.")
-
-_ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
 
 Releases = Annotated[
     Path | None, typer.Option(help="Release root: the folder that holds LATEST. Required.")
@@ -91,7 +88,7 @@ def serve(  # noqa: PLR0913  # every flag is a parameter
     """  # noqa: D301  # the backspace keeps the lines of the example apart
     # Before numpy, torch and faiss are imported: each reads these once. Two runtimes with several
     # threads each would fight for the cores; more cores are used by more processes.
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    os.environ.update(dict.fromkeys(THREADS, "1"))
     from indexer.options import milvus_settings
     from server.config import ServeSettings
 

@@ -1,6 +1,7 @@
 """Small real artifacts that several packages test with."""
 
 import logging
+import os
 import shutil
 import subprocess
 import tempfile
@@ -13,6 +14,7 @@ import torch
 from hypothesis import settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
+from model.console import THREADS
 from model.data.dataset import DomainData, Sequences, write_dataset
 from model.data.vocabulary import StringTable, Vocabulary
 from model.files import publishing
@@ -107,7 +109,9 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def recguru(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Command]:
-    """Run `recguru` command lines; their logging ends with the test, as its captured streams do."""
+    """Run `recguru` command lines; their logging and environment end with the test."""
+    for name in THREADS:
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
     root = logging.getLogger()
     before = root.handlers[:]
     yield Command(monkeypatch, capsys)

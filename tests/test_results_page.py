@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from model.comparison.cli import THREADS
 from tests.commands import Command
 
 ROOT = Path(__file__).parent.parent
@@ -34,8 +33,6 @@ def test_a_table_is_what_its_command_prints(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in THREADS:  # so that what the command sets ends with the test
-        monkeypatch.setenv(name, "1")
     monkeypatch.chdir(ROOT)
 
     done = recguru(*shlex.split(arguments), "--out", tmp_path / "report")

@@ -7,6 +7,7 @@ from typing import Any
 from model.comparison.grid import draw_trials
 from model.comparison.settings import CompareSettings, flattened, with_values
 from model.comparison.systems import Entry
+from model.errors import BadSettingError
 from model.settings import Settings
 
 
@@ -25,13 +26,21 @@ def candidates_of(entry: Entry, settings: CompareSettings) -> list[Candidate]:
     """List the settings a system is tried with, within the comparison's budget.
 
     Raises:
-        BadSettingError: If a value given for the system is refused.
+        BadSettingError: If a value given for the system is refused, or a seed is given.
     """
-    defaults = entry.defaults(settings.settings.get(entry.name))
-    space = settings.spaces.get(entry.name, entry.space)
+    given, spaces = settings.settings.get(entry.name, {}), settings.spaces
+    for table, keys in (("settings", given), ("spaces", spaces.get(entry.name, {}))):
+        if "seed" in keys:
+            raise BadSettingError(
+                f"setting compare.{table}.{entry.name}.seed: seeds are those of compare.seeds"
+            )
+    defaults = entry.defaults(given)
+    space = spaces.get(entry.name, entry.space)
     known = flattened(defaults.model_dump(mode="json"))
     tries = draw_trials(space, settings.trials, defaults=known, system=entry.name)
     return [
-        Candidate(number, changes, with_values(defaults, changes, owner=entry.name))
+        Candidate(
+            number, changes, with_values(defaults, changes, given_in=f"compare.spaces.{entry.name}")
+        )
         for number, changes in enumerate(tries)
     ]

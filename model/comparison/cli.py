@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from model.console import make_app, print_json
+from model.console import limit_threads, make_app, print_json
 
 if TYPE_CHECKING:
     from model.comparison.settings import CompareSettings
 
 comparison_app = make_app("Compare systems.")
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""Variables that say how many threads numpy and torch take; one each unless they are set."""
 _MOST_PERCENT = 100
 
 
@@ -93,8 +91,7 @@ def compare(  # noqa: PLR0913  # every flag is a parameter
     }
     percents = _numbers(overlap, "--overlap")
     _check(data, percents, results, report_only=report_only)
-    for name in THREADS:  # read by numpy and torch when they are imported
-        os.environ.setdefault(name, "1")
+    limit_threads()
 
     from model.comparison.settings import CompareSettings
     from model.errors import BadSettingError

@@ -52,7 +52,7 @@ def compare(
         BadSettingError: Before anything is written, if a value given for a system is refused.
         RecGuruError: If no run succeeded.
     """
-    tries = planned(settings, registry)
+    settings, tries = planned(settings, registry)
     runs = Runs(data, out, settings, say)
     finished, failures = run_all(runs, tries, settings.seeds)
     if not finished:
@@ -64,16 +64,26 @@ def compare(
 
 def planned(
     settings: CompareSettings, registry: Mapping[str, Entry]
-) -> list[tuple[Entry, list[Candidate]]]:
+) -> tuple[CompareSettings, list[tuple[Entry, list[Candidate]]]]:
     """List the systems of a comparison, each with the settings it is tried with.
+
+    Returns:
+        The settings of the comparison, with the device that there is in place of `auto`; and the
+        systems.
 
     Raises:
         NotFoundError: If a system is unknown.
         BadSettingError: If a value given for a system is refused.
+        UnavailableDeviceError: If a system can take a GPU, one is asked for, and there is none.
     """
     entries = find(settings.systems, registry)
     _check_names(settings, [entry.name for entry in entries], registry)
-    return [(entry, candidates_of(entry, settings)) for entry in entries]
+    tries = [(entry, candidates_of(entry, settings)) for entry in entries]
+    if any(entry.on_device for entry in entries):
+        from model.device import resolve_device  # noqa: PLC0415  # torch, where it is needed
+
+        settings = settings.model_copy(update={"device": resolve_device(settings.device).type})
+    return settings, tries
 
 
 def rebuild(
@@ -132,7 +142,13 @@ def write_report(report: Mapping[str, Any], out: Path) -> None:
 def _check_names(
     settings: CompareSettings, names: Sequence[str], registry: Mapping[str, Entry]
 ) -> None:
-    find([*settings.settings, *settings.spaces], registry)
+    for table in ("settings", "spaces"):
+        for name in getattr(settings, table):
+            if name not in registry:
+                known = ", ".join(registry)
+                raise NotFoundError(
+                    f"setting compare.{table}: no system {name!r}; there are {known}"
+                )
     _check_against(settings, names)
 
 

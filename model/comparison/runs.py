@@ -152,6 +152,10 @@ class Runs:
         label = f"{entry.name} trial {number}"
         if old is not None and old.facts == facts:
             self._say(f"{label}: {self._before(old.code)}")
+            if old.outcome.changes != changes:  # the same settings, with other defaults now
+                outcome = old.outcome.model_copy(update={"changes": dict(changes)})
+                old = old.model_copy(update={"outcome": outcome})
+                write_record(path, old)
             return old.outcome
         work = self._work(f"{entry.name}-trial-{number}", facts)
         names = [domain.name for domain in self._data.domains]

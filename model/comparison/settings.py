@@ -1,7 +1,7 @@
 """What a comparison runs; table `[compare]` of the configuration file."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -41,7 +41,7 @@ class CompareSettings(Settings):
     """Share of the shared users who are two users each in the data that systems are tuned on and
     fitted to, drawn with `question_seed`: the slice `newcomers`. 0 sets nobody apart."""
 
-    device: str = "cpu"
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
     """`cpu`, `cuda` or `auto`, for systems that can train on either."""
 
     settings: Mapping[str, Mapping[str, Any]] = {}
@@ -51,13 +51,13 @@ class CompareSettings(Settings):
     """By system: values to try by dotted key, in place of its own search space."""
 
 
-def with_values(settings: Settings, values: Values, *, owner: str) -> Settings:
+def with_values(settings: Settings, values: Values, *, given_in: str) -> Settings:
     """Replace some values of settings and check them again.
 
     Args:
         settings: What to change.
         values: New values by dotted key.
-        owner: Whose settings they are, for the message.
+        given_in: The table of the configuration, for the message.
 
     Raises:
         BadSettingError: If a key is unknown or a value is refused.
@@ -75,7 +75,7 @@ def with_values(settings: Settings, values: Values, *, owner: str) -> Settings:
         return type(settings).model_validate(changed)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(["compare.settings", owner, *(str(part) for part in first["loc"])])
+        key = ".".join([given_in, *(str(part) for part in first["loc"])])
         raise BadSettingError(f"setting {key}: {first['msg']} (got {first['input']!r})") from None
 
 

@@ -63,7 +63,7 @@ class Entry:
             BadSettingError: If a key is unknown or a value is refused.
         """
         values = {**self.changes, **flattened(given or {})}
-        return with_values(self.settings(), values, owner=self.name)
+        return with_values(self.settings(), values, given_in=f"compare.settings.{self.name}")
 
 
 def find(names: Sequence[str], registry: Mapping[str, Entry]) -> list[Entry]:

@@ -233,6 +233,22 @@ def test_training_ends_when_patience_is_used_up(data: TrainingData) -> None:
         assert long.tensors()[name] == pytest.approx(weight, abs=1e-6)
 
 
+def test_the_weights_at_the_end_are_validated_wherever_the_looks_fall(
+    data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter([0.1, 0.2] * len(data.domains))  # the end is better than the look before it
+    monkeypatch.setattr(Validation, "ndcg_at_10", lambda *_: next(figures))
+    settings = {"epochs": 3, "batch_users": 10_000, "decay": False}
+
+    looked = _fit("sasrec", data, validation_steps=2, **settings).tensors()
+
+    monkeypatch.setattr(Validation, "ndcg_at_10", lambda *_: 0.0)
+    first = _fit("sasrec", data, validation_steps=2, **settings).tensors()
+    last = _fit("sasrec", data, validation_steps=3, **settings).tensors()
+    assert all((looked[name] == last[name]).all() for name in last)
+    assert any((first[name] != last[name]).any() for name in last)
+
+
 def test_small_data_is_passed_over_until_there_are_least_steps(data: TrainingData) -> None:
     def weights(epochs: int, least_steps: int) -> Tensors:
         # One batch holds all users of a domain: an epoch is a step.

@@ -8,6 +8,8 @@ import numpy as np
 
 from model.baselines.system import Tensors
 from model.bundle import Floats
+from model.comparison.compare import Comparison, compare
+from model.comparison.settings import CompareSettings
 from model.comparison.systems import Entry, Fit, Task
 from model.data.dataset import Dataset, write_dataset
 from model.data.training_data import TrainingData
@@ -142,3 +144,26 @@ def write_folder(dataset: Dataset, folder: Path) -> Path:
     with publishing(folder) as place:
         write_dataset(place, dataset.domains, dataset.shared, made={"by": "tests"}, report={})
     return folder
+
+
+class Comparing:
+    """Compares `noise` and `shares` in one folder, again and again."""
+
+    def __init__(self, data: Path, out: Path) -> None:
+        self.data, self.out = data, out
+        self.fits = Fits()
+        self.said: list[str] = []
+        self.registry = registry_of(noise(self.fits), shares(self.fits), knowing(self.fits))
+
+    def __call__(self, *systems: str, **settings: object) -> Comparison:
+        """Compare; `settings` are those of `CompareSettings`."""
+        self.fits.done.clear()
+        self.said.clear()
+        values = {"systems": systems, "seeds": (0, 1), "resamples": 100, **settings}
+        return compare(
+            self.data,
+            self.out,
+            CompareSettings.model_validate(values),
+            say=self.said.append,
+            registry=self.registry,
+        )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from model.comparison.cli import THREADS
+from model.console import THREADS
 from tests.commands import Command, Outcome
 
 ROOT = Path(__file__).parents[3]
@@ -18,10 +18,8 @@ WAIT_S = 120
 
 
 @pytest.fixture
-def compare(recguru: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    """Compare in this process, whose environment is afterwards as it was."""
-    for name in THREADS:
-        monkeypatch.setenv(name, "1")
+def compare(recguru: Command) -> Callable[..., Outcome]:
+    """Compare in this process."""
     return partial(recguru, "compare")
 
 
@@ -110,6 +108,11 @@ def test_a_comparison_prints_its_table_and_is_merged_with_another(
             2,
             "Invalid value for --overlap: more than 100 %",
         ),
+        (
+            ["--data", "DATASET", "--systems", "popularity", "--device", "banana"],
+            1,
+            "error: setting compare.device: Input should be 'cpu', 'cuda' or 'auto'",
+        ),
         ([], 2, "Invalid value for --data, --report-only: give one of the two"),
         (["--data", "DATASET", "--trials", "0"], 2, "Invalid value for '--trials'"),
     ],
@@ -132,17 +135,36 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     assert not out.exists()
 
 
+THREADS_LEFT = """
+import sys
+from recguru_cli import main
+
+sys.argv = ["recguru", "compare", "--report-only", "--out", "nowhere"]
+try:
+    main()
+except SystemExit:
+    import os, torch
+
+    print(torch.get_num_threads(), os.environ["OPENBLAS_NUM_THREADS"])
+"""
+
+
+@pytest.mark.parametrize(("said", "taken"), [({}, "1 1"), ({"OMP_NUM_THREADS": "2"}, "2 2")])
 def test_numpy_and_torch_get_one_thread_each_unless_the_environment_says_otherwise(
-    tmp_path: Path, compare: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    said: dict[str, str], taken: str
 ) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
-    monkeypatch.setenv("MKL_NUM_THREADS", "2")
+    left = {name: value for name, value in os.environ.items() if name not in THREADS}
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS_LEFT],
+        cwd=ROOT,
+        env={**left, **said},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=True,
+    )
 
-    compare("--report-only", "--out", tmp_path / "nowhere")
-
-    found = [os.environ.get(f"{library}_NUM_THREADS") for library in ("OMP", "OPENBLAS", "MKL")]
-    assert found == ["1", "1", "2"]
+    assert done.stdout.strip() == taken
 
 
 def test_an_empty_search_space_is_refused(

@@ -60,7 +60,7 @@ def test_every_value_of_a_search_space_is_accepted(entry: Entry) -> None:
     for key, values in entry.space.items():
         assert key in known
         for value in values:
-            changed = with_values(defaults, {key: value}, owner=entry.name)
+            changed = with_values(defaults, {key: value}, given_in=entry.name)
             assert flattened(changed.model_dump(mode="json"))[key] == value
 
 

@@ -1,4 +1,4 @@
-"""What is run, what is not run again, and what settings are chosen."""
+"""What is run, and what is not run again."""
 
 import subprocess
 import sys
@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.comparison.compare import Comparison, compare, rebuild
+from model.comparison.compare import compare, rebuild
 from model.comparison.settings import CompareSettings
 from model.comparison.systems import Entry, Task
 from model.errors import BadArtifactError, BadSettingError, NotFoundError, RecGuruError
 from model.evaluation.protocol import Scorer
 from tests.model.comparison.systems_in_tests import (
+    Comparing,
     Fits,
     Quality,
-    knowing,
     noise,
     registry_of,
     shares,
@@ -28,42 +28,6 @@ from tests.model.dataset_making import random_dataset, with_other_held_out_rows
 
 ROOT = Path(__file__).parents[3]
 WAIT_S = 60
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write two unlike domains."""
-    dataset = random_dataset(np.random.default_rng(1), users=60, items=50)
-    return write_folder(dataset, tmp_path_factory.mktemp("data") / "dataset")
-
-
-class Comparing:
-    """Compares `noise` and `shares` in one folder, again and again."""
-
-    def __init__(self, data: Path, out: Path) -> None:
-        self.data, self.out = data, out
-        self.fits = Fits()
-        self.said: list[str] = []
-        self.registry = registry_of(noise(self.fits), shares(self.fits), knowing(self.fits))
-
-    def __call__(self, *systems: str, **settings: object) -> Comparison:
-        """Compare; `settings` are those of `CompareSettings`."""
-        self.fits.done.clear()
-        self.said.clear()
-        values = {"systems": systems, "seeds": (0, 1), "resamples": 100, **settings}
-        return compare(
-            self.data,
-            self.out,
-            CompareSettings.model_validate(values),
-            say=self.said.append,
-            registry=self.registry,
-        )
-
-
-@pytest.fixture
-def comparing(data: Path, tmp_path: Path) -> Comparing:
-    """Give a comparison that has not begun."""
-    return Comparing(data, tmp_path / "out")
 
 
 def without_costs(report: dict[str, Any]) -> dict[str, Any]:
@@ -214,60 +178,6 @@ def test_a_failing_run_costs_no_other_and_is_named(data: Path, tmp_path: Path) -
         )
 
 
-def test_settings_are_chosen_on_validation_rows_whatever_the_test_rows_say(
-    comparing: Comparing,
-) -> None:
-    plain = comparing("knowing", trials=1).report
-    fitted_once = list(comparing.fits.done)
-    tuned = comparing("knowing", trials=4).report
-
-    def level(report: dict[str, Any]) -> float:
-        found: float = report["domains"]["books"]["all"]["systems"]["knowing"]["full"]["mrr"][
-            "mean"
-        ]
-        return found
-
-    tuning = tuned["systems"]["knowing"]["tuning"]
-    assert fitted_once == ["knowing 0", "knowing 1"]
-    assert plain["systems"]["knowing"]["tuning"] is None
-    assert comparing.fits.done == ["knowing 0"] * 5 + ["knowing 1"]
-    assert tuned["systems"]["knowing"]["settings"]["knows"] is True
-    assert tuning["budget"] == 4
-    chosen = tuning["trials"][tuning["chosen"]]
-    assert chosen["changes"] == {"knows": True}
-    assert chosen["mean"] == chosen["ndcg_at_10"]["books"] == chosen["ndcg_at_10"]["films"] == 1
-    assert level(tuned) < level(plain)  # it puts the popular last
-
-
-def test_a_trial_that_diverges_is_kept_and_not_chosen(comparing: Comparing) -> None:
-    tuning = comparing("knowing", trials=4).report["systems"]["knowing"]["tuning"]
-
-    failed = [trial for trial in tuning["trials"] if trial["failure"]]
-    assert [trial["failure"] for trial in failed] == ["it diverged"] * 2
-    assert tuning["chosen"] not in [trial["number"] for trial in failed]
-
-
-def test_a_larger_budget_adds_trials_to_those_that_are_finished(comparing: Comparing) -> None:
-    few = comparing("knowing", trials=2).report["systems"]["knowing"]["tuning"]["trials"]
-    comparing("knowing", trials=4)
-    again = comparing("knowing", trials=4).report["systems"]["knowing"]["tuning"]["trials"]
-
-    assert comparing.fits.done == []
-    assert again[:2] == few
-    assert len(list((comparing.out / "trials").iterdir())) == 4
-
-
-def test_a_space_that_is_given_replaces_the_systems_own(comparing: Comparing) -> None:
-    spaces = {"knowing": {"lift": [0.25, 0.5]}}
-    tuning = comparing("knowing", trials=9, spaces=spaces).report["systems"]["knowing"]["tuning"]
-
-    assert sorted(trial["changes"].get("lift", 1.0) for trial in tuning["trials"]) == [
-        0.25,
-        0.5,
-        1.0,
-    ]
-
-
 def test_a_report_of_several_folders_is_that_of_one(data: Path, tmp_path: Path) -> None:
     registry = registry_of(noise(Fits()), shares(Fits()))
 
@@ -307,7 +217,8 @@ def test_results_without_their_ranks_keep_their_figures_and_lose_the_intervals(
     [
         ({"systems": ("magic",)}, r"^system 'magic' is unknown; there are noise, shares, knowing,"),
         ({"against": "shares"}, r"^system 'shares' is not compared; there are noise$"),
-        ({"settings": {"magic": {}}}, r"^system 'magic' is unknown; "),
+        ({"settings": {"magic": {}}}, r"^setting compare\.settings: no system 'magic'; there are "),
+        ({"spaces": {"all": {"lift": [1]}}}, r"^setting compare\.spaces: no system 'all'; "),
     ],
 )
 def test_an_unknown_system_is_refused_by_name(
@@ -324,8 +235,10 @@ def test_an_unknown_system_is_refused_by_name(
         ({"settings": {"noise": {"deep": {"er": 1}}}}, r"^setting compare\.settings\.noise\.deep"),
         (
             {"trials": 2, "spaces": {"noise": {"height": [1]}}},
-            r"^setting compare\.settings\.noise\.height: Extra inputs are not permitted",
+            r"^setting compare\.spaces\.noise\.height: Extra inputs are not permitted",
         ),
+        ({"settings": {"noise": {"seed": 7}}}, r"^setting compare\.settings\.noise\.seed: seeds"),
+        ({"spaces": {"noise": {"seed": [7]}}}, r"^setting compare\.spaces\.noise\.seed: seeds"),
     ],
 )
 def test_a_setting_that_is_refused_stops_before_anything_runs_or_is_written(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
 from model.comparison.compare import compare
 from model.comparison.registry import SYSTEMS
@@ -142,7 +143,7 @@ def test_the_family_learns_the_same_whatever_the_test_rows_are(name: str, tmp_pa
     dataset = random_dataset(np.random.default_rng(6), users=40, items=30)
     changed = with_other_held_out_rows(dataset, np.random.default_rng(7))
     entry = SYSTEMS[name]
-    settings = with_values(entry.defaults(), TINY_TRAINING, owner=name)
+    settings = with_values(entry.defaults(), TINY_TRAINING, given_in=name)
     one, two = np.array([3], np.int32), np.array([1, 2], np.int32)
     histories: list[History] = [{"books": one}, {"films": two}, {}, {"films": two, "books": one}]
     scores = []
@@ -161,3 +162,16 @@ def test_the_family_learns_the_same_whatever_the_test_rows_are(name: str, tmp_pa
     assert scores[0].shape == (4, 61)
     assert (scores[0] == scores[1]).all()
     assert (scores[0] != scores[2]).any()
+
+
+def test_a_training_leaves_the_threads_as_they_were(tmp_path: Path) -> None:
+    dataset = random_dataset(np.random.default_rng(6), users=40, items=30)
+    folder = write_folder(dataset, tmp_path / "data")
+    settings = with_values(SYSTEMS["seqrec"].defaults(), TINY_TRAINING, given_in="seqrec")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        SYSTEMS["seqrec"].fit(Task(TrainingData.of(dataset), folder, settings, 1, tmp_path, "cpu"))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
