@@ -7,6 +7,7 @@ import typer
 
 from indexer import update_cli
 from indexer.options import Activate, Config, Device, Json, Uri, files_by_name, milvus_settings
+from indexer.spec import KindChoice
 from model.console import make_app, print_json, progress, run, warn
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from indexer.spec import Kind
 
 IndexKind = Annotated[
-    str | None,
-    typer.Option(help="auto, flat, flat-f16, flat-int8, hnsw, ivf, ivf-int8, ivf-pq or milvus."),
+    KindChoice | None, typer.Option(help="Kind of index, the same for all domains; default auto.")
 ]
+Queries = Annotated[int | None, typer.Option(min=1, help="Queries a domain; default 1,000.")]
 SweptKinds = Annotated[
     str | None, typer.Option(help="Kinds of the sweep, with commas; default all.")
 ]
@@ -94,7 +95,7 @@ def measure(  # noqa: PLR0913  # one parameter an option
         Path | None, typer.Option(help="Release root; its latest release is measured.")
     ] = None,
     release: Annotated[Path | None, typer.Option(help="Release folder to measure.")] = None,
-    queries: Annotated[int | None, typer.Option(help="Queries a domain; default 1,000.")] = None,
+    queries: Queries = None,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Build other kinds too, and try each ever harder.")
     ] = False,
@@ -124,11 +125,13 @@ def measure(  # noqa: PLR0913  # one parameter an option
     from indexer.measure import MeasureSettings, sweeps
     from indexer.measure import measure as run_measure
     from indexer.measure_report import report_lines
-    from indexer.plots import plot_sweeps
+    from indexer.plots import check_picture, plot_sweeps
     from indexer.spec import IndexSettings
     from model.settings import load_settings
 
     tried = _kinds(kinds) if sweep else []
+    if plot is not None:
+        check_picture(plot)
     flags = {"queries": queries, "device": device}
     settings = load_settings(MeasureSettings, table="measure", config=config, flags=flags)
     options = load_settings(IndexSettings, table="index", config=config)
@@ -138,13 +141,13 @@ def measure(  # noqa: PLR0913  # one parameter an option
         figures["domains"] = run_measure(read, settings, advance=advance)
         if tried:
             figures["sweeps"] = sweeps(read, settings, tried, options, advance=advance)
-    if plot is not None and not plot_sweeps(figures["sweeps"], plot):
-        warn("matplotlib is not installed, nothing was drawn: pip install 'recguru-service[plots]'")
     if as_json:
         print_json(figures)
     else:
         for line in report_lines(figures):
             typer.echo(line)
+    if plot is not None and not plot_sweeps(figures["sweeps"], plot):
+        warn("matplotlib is not installed, nothing was drawn: pip install 'recguru-service[plots]'")
 
 
 def _kinds(given: str | None) -> "list[Kind]":

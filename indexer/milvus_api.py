@@ -54,6 +54,10 @@ def _place(uri: str) -> str:
     parts = urlsplit(uri)
     if parts.username or parts.password:
         raise secret_error(f"give the token by token_file or {TOKEN}, not in the address")
+    try:
+        parts.port  # noqa: B018  # it is read here, or found to be none
+    except ValueError as error:
+        raise ValueError(f"the port is none: {error}") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
         raise ValueError("give http://HOST:PORT, or https:// for a connection with TLS")
     return uri
@@ -61,6 +65,8 @@ def _place(uri: str) -> str:
 
 class MilvusSettings(Settings):
     """Where Milvus runs, and how long it may take; read from `[milvus]` by every command."""
+
+    more_variables = frozenset({"token"})
 
     uri: Annotated[str, AfterValidator(_place)] | None = None
     """`http://HOST:PORT`, or `https://` for a connection with TLS. None: releases whose index is

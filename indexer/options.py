@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from indexer.spec import DeviceChoice
+
 if TYPE_CHECKING:
     from indexer.milvus_api import MilvusSettings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda; default auto.")]
+Device = Annotated[DeviceChoice | None, typer.Option(help="Default auto.")]
 Config = Annotated[Path | None, typer.Option(help="TOML file with this command's settings.")]
 Activate = Annotated[
     bool, typer.Option(help="Point LATEST at the release, or leave it where it is.")

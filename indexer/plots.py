@@ -5,6 +5,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from model.errors import BadSettingError
+from model.evaluation.report import check_place
+
+_SUFFIXES = (".png", ".pdf", ".svg")
+
+
+def check_picture(path: Path) -> None:
+    """Find out whether a picture can be written there, before what it shows is measured.
+
+    Raises:
+        BadSettingError: If it cannot.
+    """
+    if path.suffix not in _SUFFIXES:
+        raise BadSettingError(f"picture {path}: its name must end in {', '.join(_SUFFIXES)}")
+    check_place(path)
+
 
 def plot_sweeps(sweeps: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> bool:
     """Draw what `indexer.measure.sweeps` found: a row a domain, a column a number of threads.

@@ -3,11 +3,12 @@
     <root>/<version>/            a release
     <root>/LATEST                name of the version to serve, replaced atomically
     <root>/CANARY                if there is one: a version that some calls try out, and their share
-    <root>/.building-<random>/   a build at work, or the rest of a dead one
+    <root>/.building-<random>/   a build at work, or the rest of a dead one; or a version that goes
     <root>/.lock                 held for moments by whoever changes what is in the root
 
-A build holds a kernel lock on its folder for as long as it lives. Whichever way it dies, the lock
-goes with it, and the next build removes every such folder that it can lock itself.
+A build holds a kernel lock on a file in its folder for as long as it lives, which a network file
+system knows on every host, as it does not know locks on folders. Whichever way the build dies, the
+lock goes with it, and the next one removes every such folder that it can lock itself.
 """
 
 import fcntl
@@ -112,13 +113,13 @@ def workspace(root: Path, *, forget: Forget | None = None) -> Iterator[Path]:
     with locked(root):
         _sweep(root, forget)
         place = Path(tempfile.mkdtemp(dir=root, prefix=_WORK))
-        held = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        held = os.open(place / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         fcntl.flock(held, fcntl.LOCK_EX)
     try:
         yield place
     finally:
+        os.close(held)  # first: NFS keeps a removed file that is open, and with it the folder
         shutil.rmtree(place, ignore_errors=True)
-        os.close(held)
 
 
 def publish(
@@ -219,8 +220,11 @@ def end_canary(root: Path) -> None:
     """Let the version that `LATEST` names answer every call again.
 
     Raises:
+        NotFoundError: If the root holds no version.
         OverloadedError: If other builds hold the root's lock for a minute.
     """
+    if not versions(root):
+        raise NotFoundError(f"{root} holds no release; see recguru releases list")
     if (root / CANARY).exists():
         with locked(root):
             (root / CANARY).unlink(missing_ok=True)
@@ -231,7 +235,8 @@ def prune(root: Path, *, keep: int, forget: Forget | None = None) -> list[str]:
 
     Returns those removed.
 
-    A version goes in one step, before its files do: nobody finds a part of it. Servers that have it
+    A version goes in one step, before its files do: nobody finds a part of it. Nothing new is
+    written, so that a full disk can be freed. Servers that have it
     loaded go on serving it, unless its index is kept elsewhere and `forget`, which is told of each
     version's folder before the files go, removes it there.
 
@@ -247,13 +252,14 @@ def prune(root: Path, *, keep: int, forget: Forget | None = None) -> list[str]:
         if (tried := canary(root)) is not None:
             kept.add(tried.version)
         removed = [version for version in there if version not in kept]
-        with tempfile.TemporaryDirectory(dir=root, prefix=_WORK) as place:
-            for version in removed:
-                (root / version).rename(Path(place, version))
-            _sync(root)
-            if forget is not None:
-                for version in removed:
-                    forget(Path(place, version))
+        going = [root / f"{_WORK}{version}" for version in removed]
+        for version, place in zip(removed, going, strict=True):
+            (root / version).rename(place)
+        _sync(root)
+    for place in going:  # takes its time, and the lock is held for moments
+        if forget is not None:
+            forget(place)
+        shutil.rmtree(place, ignore_errors=True)  # what stays is swept by the next build
     return removed
 
 
@@ -289,7 +295,7 @@ def _sweep(root: Path, forget: Forget | None) -> None:
     for path in root.iterdir():
         if path.name.startswith(_WORK) and path.is_dir() and not path.is_symlink():
             try:
-                handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+                handle = _opened(path)
             except FileNotFoundError:  # a living build has come to its end, which needs no lock
                 continue
             try:
@@ -301,6 +307,14 @@ def _sweep(root: Path, forget: Forget | None) -> None:
                 os.close(handle)
         elif path.name.startswith((f".{LATEST}.", f".{CANARY}.")):  # half a pointer: written locked
             path.unlink(missing_ok=True)
+
+
+def _opened(work: Path) -> int:
+    """Open what the build in a folder has locked: the folder itself where a version goes."""
+    try:
+        return os.open(work / _LOCK, os.O_RDWR)
+    except FileNotFoundError:
+        return os.open(work, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _names(root: Path, version: Path) -> bool:

@@ -139,6 +139,9 @@ ApproximateKind = Literal["flat-f16", "flat-int8", "hnsw", "ivf", "ivf-int8", "i
 Kind = Literal["flat", "flat-f16", "flat-int8", "hnsw", "ivf", "ivf-int8", "ivf-pq"]
 KINDS: tuple[Kind, ...] = ("flat", "flat-f16", "flat-int8", "hnsw", "ivf", "ivf-int8", "ivf-pq")
 
+KindChoice = Literal["auto", Kind, "milvus"]
+"""What may be asked for: `auto` finds a kind that is quick enough."""
+
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 GpuUse = Literal["first", "replicas", "shards"]
@@ -201,7 +204,7 @@ class MilvusOptions(Settings):
 class IndexSettings(Settings):
     """The settings of `recguru indexer build`."""
 
-    kind: Literal["auto", Kind, "milvus"] = "auto"
+    kind: KindChoice = "auto"
     """Kind of index; `auto` takes `flat` while that is quick enough, else the quickest that finds
     enough. `milvus` keeps it in another process, and is taken only where it is named."""
 

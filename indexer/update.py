@@ -225,8 +225,8 @@ def _tried(
     `opened` reads a release.
     """
     samples = _samples(after, settings.queries)
-    finished = opened(made.folder)
-    problems = shortfalls(finished, samples, settings, advance)
+    # Nothing keeps the release open: its indexes are mapped, and files of theirs may be replaced.
+    problems = shortfalls(opened(made.folder), samples, settings, advance)
     for name, problem in problems.items():
         if made.renewals[name].how != "appended":
             raise BadArtifactError(f"{problem}; not published")

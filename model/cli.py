@@ -1,7 +1,7 @@
 """`recguru data ...`, `recguru train` and `recguru compare`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,7 +27,9 @@ def train(  # noqa: PLR0913  # every flag is a parameter
     ] = "recguru",
     seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same weights (CPU).")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in OUT.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the networks train.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Train the phases: pre-training, adversarial, fine-tuning, bridging.

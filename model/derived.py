@@ -92,13 +92,13 @@ def scored_vector(vectors: NDArray[np.floating[Any]], *, cosine: bool) -> Floats
         ValueError: If a direction is needed and the mean has none, or a number is too large.
     """
     vector = vectors.astype(np.float64).mean(axis=0)
+    if np.abs(vector).max() > np.finfo(np.float32).max:
+        raise ValueError("the vector holds a number beyond the range of float32")
     if cosine:
         length = np.linalg.norm(vector)
         if not length:
             raise ValueError("the vector has no direction, and scores are cosines")
         vector = vector / length
-    if np.abs(vector).max() > np.finfo(np.float32).max:
-        raise ValueError("the vector holds a number beyond the range of float32")
     scored: Floats = vector.astype(np.float32)
     return scored
 

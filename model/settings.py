@@ -3,13 +3,14 @@
 Later sources win, in that order. One TOML file serves every command; each command reads its own
 table (`[train]`, `[index]`, `[serve]`, ...) and refuses keys it does not know. The environment
 spells a key `RECGURU_<TABLE>_<KEY>`, nested keys joined by two underscores
-(`RECGURU_TRAIN_FINE_TUNING__EPOCHS=8`).
+(`RECGURU_TRAIN_FINE_TUNING__EPOCHS=8`); a key that is unknown is refused there too.
 """
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
@@ -22,6 +23,9 @@ class Settings(BaseModel):
     """Base of every settings model: frozen, refuses unknown keys, documented field by field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    more_variables: ClassVar[frozenset[str]] = frozenset()
+    """What the environment may say under the table's name beside the fields, in small letters."""
 
 
 S = TypeVar("S", bound=Settings)
@@ -90,6 +94,10 @@ def _environment(kind: type[Settings], table: str) -> dict[str, Any]:
         model_config = SettingsConfigDict(extra="ignore")
 
     prefix = f"RECGURU_{table.upper()}_"
+    for name in os.environ:
+        key = name.removeprefix(prefix).lower().partition("__")[0]
+        if name.startswith(prefix) and key not in {*kind.model_fields, *kind.more_variables}:
+            raise BadSettingError(f"environment {name}: there is no setting {table}.{key}")
     source = EnvSettingsSource(Reader, env_prefix=prefix, env_nested_delimiter="__")
     try:
         return source()

@@ -24,19 +24,13 @@ def train_bundle(task: Task) -> tuple[Bundle, TrainSettings]:
         BadSettingError: If the settings are not those of a training.
         TrainingError: If training stopped itself.
     """
-    import torch  # noqa: PLC0415  # when it is needed
-
-    from model.training.alignment import FIGURES  # noqa: PLC0415
+    from model.training.alignment import FIGURES  # noqa: PLC0415  # torch, when it is needed
     from model.training.loop import train  # noqa: PLC0415
 
     if not isinstance(task.settings, TrainSettings):
         raise BadSettingError(f"{type(task.settings).__name__} are no settings of a training")
     settings = task.settings.model_copy(update={"seed": task.seed})
-    threads = torch.get_num_threads()
-    try:
-        trained = train(task.folder, task.work, settings, resume=True, device=task.device)
-    finally:
-        torch.set_num_threads(threads)  # a training takes as many as its own settings say
+    trained = train(task.folder, task.work, settings, resume=True, device=task.device)
     for figures in trained.summary.values() if settings.network.memory != "none" else ():
         task.alignment.update({name: figures[name] for name in FIGURES if name in figures})
     return Bundle.read(trained.bundle), settings

@@ -86,19 +86,19 @@ def make_report(
 
 
 def check_place(path: Path) -> None:
-    """Find out whether a report can be written there, before the work of a report is done.
+    """Find out whether a file can be written there, before the work for it is done.
 
     Raises:
         BadSettingError: If it cannot.
     """
     try:
         if path.is_dir():
-            raise BadSettingError(f"report {path} cannot be written: it is a folder; name a file")
+            raise BadSettingError(f"{path} cannot be written: it is a folder; name a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise BadSettingError(f"report {path} cannot be written: {error.strerror}") from None
+        raise BadSettingError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """The loop around the phases: resume, checkpoints, records, the bundle at the end."""
 
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,7 @@ def train(
         TrainingError: If a loss is no longer finite, the critic collapsed, or one of several
             processes is gone; the last good checkpoint is intact.
     """
-    torch.set_num_threads(settings.threads)
-    with assemble(resolve_device(device)) as team:
+    with _threads(settings.threads), assemble(resolve_device(device)) as team:
         with team.first_first():
             dataset = Dataset.read(dataset_folder)
             made = {"dataset": dataset.digest, "settings": settings.model_dump(mode="json")}
@@ -82,6 +81,17 @@ def train(
         if team.leads:
             write_bytes_atomically(run / SUMMARY, summary_text(trained).encode())
         return trained
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch take so many CPU threads, and then as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def phases_of(context: Context) -> list[Phase]:

@@ -231,5 +231,5 @@ def test_a_place_that_no_report_can_be_written_to_is_refused_before_the_work(
     done = recguru("evaluate", "--data", tiny_dataset, "--baseline", "popularity", "--out", out)
 
     assert done.code == 1
-    assert done.errors == f"error: report {out} cannot be written: {why}\n"
+    assert done.errors == f"error: {out} cannot be written: {why}\n"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "folder"]

@@ -44,6 +44,16 @@ def test_a_canary_begins_changes_its_share_and_ends(recguru: Command, root: Path
     assert canary(root) is None
 
 
+def test_no_canary_is_ended_where_there_is_no_release(recguru: Command, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+
+    left = recguru("releases", "canary", "--releases", nowhere, "--end")
+
+    assert left.code == 1
+    assert left.errors == f"error: {nowhere} holds no release; see recguru releases list\n"
+    assert not nowhere.exists()
+
+
 def test_the_canary_is_listed_and_neither_pruned_nor_kept_once_it_is_active(
     recguru: Command, root: Path
 ) -> None:

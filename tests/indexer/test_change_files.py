@@ -304,6 +304,16 @@ def test_a_mistake_is_told_in_a_line(
     assert str(refused.value) == f"{role} file {files[role]}: {message}"
 
 
+@pytest.mark.parametrize("cosine", [False, True])
+def test_a_vector_too_long_for_its_numbers_is_refused_however_items_are_scored(
+    tables: DomainTables, tmp_path: Path, *, cosine: bool
+) -> None:
+    files = files_of(tmp_path, {"add": '{"item_id": "a", "vector": [1e200, 1e200, 0]}'})
+
+    with pytest.raises(BadDataError, match="line 1: the vector holds a number beyond the range"):
+        read_changes(tables, files, cosine=cosine)
+
+
 @pytest.mark.parametrize(
     "line",
     [

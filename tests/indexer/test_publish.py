@@ -1,5 +1,6 @@
 """Builds side by side, and what they sweep up."""
 
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -27,6 +28,27 @@ def test_a_build_leaves_alone_what_a_living_one_is_working_on(
         assert leftovers(root) == [work]
         assert (work / "half").read_bytes() == b"done"
     assert leftovers(root) == []
+
+
+def test_a_build_whose_folder_says_nothing_of_its_lock_is_left_alone(tmp_path: Path) -> None:
+    root = tmp_path / "releases"
+    elsewhere = root / ".building-elsewhere"  # on another host, which locks a file and no folder
+    elsewhere.mkdir(parents=True)
+    with (elsewhere / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with workspace(root):
+            assert elsewhere.exists()
+    with workspace(root):
+        assert not elsewhere.exists()
+
+
+def test_a_build_locks_a_file_in_its_folder(tmp_path: Path) -> None:
+    with (
+        workspace(tmp_path / "releases") as work,
+        (work / ".lock").open("r+") as lock,
+        pytest.raises(BlockingIOError),
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_build_sweeps_only_what_is_recognised(bundle: Bundle, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """`recguru releases list|activate|prune`, as a shell sees them."""
 
+import errno
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from indexer.publish import latest, versions
+from indexer.publish import latest, versions, workspace
 from indexer.release import Release
 from model.bundle import Bundle
 from tests.commands import Command
@@ -136,6 +139,36 @@ def test_pruning_keeps_the_newest_and_the_active_and_leaves_nothing_behind(
     assert sorted(path.name for path in root.iterdir()) == sorted([".lock", "LATEST", first, last])
     assert latest(root).name == first
     assert served.indexes["films"].item_table.sum() != 0  # who has it loaded still has it
+
+
+def test_versions_go_from_a_full_disk_and_files_that_stay_hide_none(
+    recguru: Command, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *old, last = versions(root)
+    left_open = errno.ENOTEMPTY  # what NFS says of a folder with a removed file that is open
+    monkeypatch.setattr(os, "mkdir", refusing(errno.ENOSPC))
+    monkeypatch.setattr(os, "rmdir", refusing(left_open))
+
+    left = recguru("releases", "prune", "--releases", root, "--keep", "1")
+
+    monkeypatch.undo()
+    assert left.output.splitlines() == [f"removed {version}" for version in old] + [
+        "3 versions removed"
+    ]
+    assert versions(root) == [last]
+    with workspace(root) as work:  # the next build sweeps what stayed
+        assert [path.name for path in root.iterdir() if path.name.startswith(".building")] == [
+            work.name
+        ]
+
+
+def refusing(number: int) -> Callable[..., None]:
+    """Make a system call that fails."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
 
 
 def test_nothing_is_pruned_where_the_pointer_is_broken(recguru: Command, root: Path) -> None:

@@ -128,7 +128,11 @@ def test_an_unknown_preset_is_wrong_usage(
             {"RECGURU_TRAIN_NETWORK__MEMORY": "own", "RECGURU_TRAIN_NETWORK__BRIDGE_SHARE": "0"},
             "error: setting train: Value error, fine_tuning.cold_weight above 0 needs a memory",
         ),
-        (["--data", "DATASET", "--device", "tpu"], {}, "error: device 'tpu' is unknown; choose"),
+        (
+            ["--data", "DATASET"],
+            {"RECGURU_TRAIN_TREADS": "2"},
+            "error: environment RECGURU_TRAIN_TREADS: there is no setting train.treads",
+        ),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(
