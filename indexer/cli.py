@@ -100,7 +100,7 @@ def measure(  # noqa: PLR0913  # one parameter an option
         bool, typer.Option("--sweep", help="Build other kinds too, and try each ever harder.")
     ] = False,
     kinds: SweptKinds = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the sweep, FILE.png.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the sweep: a .png, .pdf or .svg.")] = None,
     uri: Uri = None,
     device: Device = None,
     config: Config = None,
@@ -146,8 +146,8 @@ def measure(  # noqa: PLR0913  # one parameter an option
     else:
         for line in report_lines(figures):
             typer.echo(line)
-    if plot is not None and not plot_sweeps(figures["sweeps"], plot):
-        warn("matplotlib is not installed, nothing was drawn: pip install 'recguru-service[plots]'")
+    if plot is not None:
+        plot_sweeps(figures["sweeps"], plot)
 
 
 def _kinds(given: str | None) -> "list[Kind]":

@@ -172,7 +172,11 @@ def building(store: Store) -> Iterator[tuple[Path, NewCollections]]:
 def specs_in(folder: Path) -> list[MilvusSpec]:
     """List the specs of a release, or of what was to become one, that name a collection."""
     found = []
-    for path in sorted(folder.rglob(f"{INDEX}/*.json")):
+    try:
+        paths = sorted(folder.rglob(f"{INDEX}/*.json"))
+    except FileNotFoundError:  # another host removes it, too
+        return []
+    for path in paths:
         try:
             spec = read_spec(path)
         except BadArtifactError:  # half written, or damaged

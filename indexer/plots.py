@@ -17,19 +17,15 @@ def check_picture(path: Path) -> None:
     Raises:
         BadSettingError: If it cannot.
     """
-    if path.suffix not in _SUFFIXES:
+    if find_spec("matplotlib") is None:
+        raise BadSettingError("pictures need matplotlib: pip install 'recguru-service[plots]'")
+    if path.suffix.lower() not in _SUFFIXES:
         raise BadSettingError(f"picture {path}: its name must end in {', '.join(_SUFFIXES)}")
     check_place(path)
 
 
-def plot_sweeps(sweeps: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> bool:
-    """Draw what `indexer.measure.sweeps` found: a row a domain, a column a number of threads.
-
-    Returns:
-        Whether the picture was written: not where matplotlib is not installed.
-    """
-    if find_spec("matplotlib") is None:
-        return False
+def plot_sweeps(sweeps: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Draw what `indexer.measure.sweeps` found: a row a domain, a column a number of threads."""
     from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
 
     threads = sorted(
@@ -62,4 +58,3 @@ def plot_sweeps(sweeps: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
             axes.grid(alpha=0.3)
             axes.legend()
     figure.savefig(path, dpi=120)
-    return True

@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -118,7 +118,11 @@ def workspace(root: Path, *, forget: Forget | None = None) -> Iterator[Path]:
     try:
         yield place
     finally:
-        os.close(held)  # first: NFS keeps a removed file that is open, and with it the folder
+        with suppress(FileNotFoundError):
+            for path in place.iterdir():
+                if path.name != _LOCK:
+                    shutil.rmtree(path, ignore_errors=True)
+        os.close(held)  # now: NFS keeps a file that is open, and with it the folder
         shutil.rmtree(place, ignore_errors=True)
 
 
@@ -252,15 +256,29 @@ def prune(root: Path, *, keep: int, forget: Forget | None = None) -> list[str]:
         if (tried := canary(root)) is not None:
             kept.add(tried.version)
         removed = [version for version in there if version not in kept]
-        going = [root / f"{_WORK}{version}" for version in removed]
-        for version, place in zip(removed, going, strict=True):
-            (root / version).rename(place)
+        going = [_taken_away(root, version) for version in removed]
         _sync(root)
-    for place in going:  # takes its time, and the lock is held for moments
-        if forget is not None:
-            forget(place)
-        shutil.rmtree(place, ignore_errors=True)  # what stays is swept by the next build
+    for place, held in going:  # takes its time, and the root's lock is held for moments
+        try:
+            if forget is not None:
+                forget(place)
+            shutil.rmtree(place, ignore_errors=True)  # what stays is swept by the next build
+        finally:
+            os.close(held)
     return removed
+
+
+def _taken_away(root: Path, version: str) -> tuple[Path, int]:
+    """Make a version the work of this process, to be removed -> the folder, and its lock."""
+    held = os.open(root / version, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    place = root / f"{_WORK}{version}"
+    try:
+        (root / version).rename(place)
+    except BaseException:
+        os.close(held)
+        raise
+    return place, held
 
 
 @contextmanager
@@ -310,7 +328,7 @@ def _sweep(root: Path, forget: Forget | None) -> None:
 
 
 def _opened(work: Path) -> int:
-    """Open what the build in a folder has locked: the folder itself where a version goes."""
+    """Open what the process at work in a folder has locked: the folder where a version goes."""
     try:
         return os.open(work / _LOCK, os.O_RDWR)
     except FileNotFoundError:

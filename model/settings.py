@@ -7,6 +7,7 @@ spells a key `RECGURU_<TABLE>_<KEY>`, nested keys joined by two underscores
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ class Settings(BaseModel):
 
 S = TypeVar("S", bound=Settings)
 
+_OF_KUBERNETES = re.compile(r"SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+|PORT")
+"""What it tells every container of a service with the name of a table, like `recguru-milvus`."""
 _SECRET = "secret"  # noqa: S105  # the type of an error
 
 
@@ -96,7 +99,9 @@ def _environment(kind: type[Settings], table: str) -> dict[str, Any]:
     prefix = f"RECGURU_{table.upper()}_"
     for name in os.environ:
         key = name.removeprefix(prefix).lower().partition("__")[0]
-        if name.startswith(prefix) and key not in {*kind.model_fields, *kind.more_variables}:
+        if not name.startswith(prefix) or _OF_KUBERNETES.fullmatch(name.removeprefix(prefix)):
+            continue
+        if key not in {*kind.model_fields, *kind.more_variables}:
             raise BadSettingError(f"environment {name}: there is no setting {table}.{key}")
     source = EnvSettingsSource(Reader, env_prefix=prefix, env_nested_delimiter="__")
     try:

@@ -119,7 +119,8 @@ class ReleaseWatcher:
 
     A release that fails to load or to answer a probe is refused: the one before goes on serving, a
     canary is tried out no more, and nothing is tried again until the pointer or a file of the
-    release it names changes. Only where what keeps its index does not answer, it is tried again.
+    release it names changes. Where the release is not what failed, it is tried again: at the next
+    look if what keeps its index did not answer, after a pause if the disk or the memory failed.
     """
 
     def __init__(
@@ -222,7 +223,7 @@ class ReleaseWatcher:
             log.warning("%s refused, still serving release=%s reason: %s", what, serving, reason)
             if isinstance(error, UnavailableIndexError):
                 self._try_again(lane)
-            elif not isinstance(error, RecGuruError):  # the disk, not what lies on it
+            elif _of_the_system(error):
                 self._pauses.setdefault(lane, _Pause()).begin()
             return None
         except Exception:
@@ -250,6 +251,7 @@ class ReleaseWatcher:
         state = _state(self._root)
         if state == self._served:  # also where `LATEST` went to a bad release and came back
             self._seen = state
+            self._pauses.pop(Lane.STABLE, None)
         if state == self._seen:
             return None
         _give_way()
@@ -275,6 +277,18 @@ class ReleaseWatcher:
             loaded = self._load_engine(self._root / tried.version)
             self._canary_files = files
         return loaded, tried.share
+
+
+def _of_the_system(error: BaseException | None) -> bool:
+    """Say whether the disk or the memory failed, and not what lies there: it may do the next time.
+
+    A file that is missing is damage.
+    """
+    while error is not None:
+        if isinstance(error, OSError | MemoryError):
+            return not isinstance(error, FileNotFoundError)
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class _Pause:

@@ -5,6 +5,7 @@ of OpenTelemetry reads: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, OTEL_S
 """
 
 import os
+import threading
 from collections.abc import Mapping
 from typing import Self
 
@@ -21,9 +22,8 @@ _FAULTS = {"INTERNAL", "UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED"}
 """Statuses that are the server's failure; of the others the caller is the cause."""
 
 
-_PATIENCE_S = "2"
-"""For a collector that does not answer, unless the environment says otherwise; the end of the
-process waits for it."""
+_PATIENCE_S = 2.0
+"""How long the end of the process waits for spans to be sent."""
 
 
 class CallSpan:
@@ -51,8 +51,7 @@ class Tracing:
     def to_collector(cls) -> Self:
         """Send spans by OTLP over gRPC, in batches."""
         os.environ.setdefault("OTEL_SERVICE_NAME", "recguru")
-        os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", _PATIENCE_S)
-        provider = TracerProvider(resource=Resource.create())
+        provider = TracerProvider(resource=Resource.create(), shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         return cls(provider)
 
@@ -69,5 +68,7 @@ class Tracing:
         return CallSpan(span)
 
     def close(self) -> None:
-        """Send what is left, and stop."""
-        self._provider.shutdown()
+        """Send what is left, for two seconds at most, and stop."""
+        sending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        sending.start()
+        sending.join(_PATIENCE_S)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -35,7 +35,10 @@ _Against = Annotated[
     str | None,
     typer.Option(metavar="SYSTEM", help="Show all differences to it.  [sasrec-strong]"),
 ]
-_Device = Annotated[str | None, typer.Option(help="cpu, cuda or auto, for what can use it.  [cpu]")]
+_Device = Annotated[
+    Literal["cpu", "cuda", "auto"] | None,
+    typer.Option(help="cpu, cuda or auto, for what can use it.  [cpu]"),
+]
 _Overlap = Annotated[
     str | None,
     typer.Option(metavar="10,30,50,75", help="Compare at these per cent of shared users."),

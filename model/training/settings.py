@@ -114,7 +114,8 @@ class FineTuningSettings(Settings):
     near them in training rows of their own domain."""
 
     cold_weight: Weight = 0.0
-    """Joint: factor of the loss of shared users whose target history is hidden."""
+    """Joint: factor of the loss of shared users whose target history is hidden; with a network
+    `memory` of `own` or `none`, which holds no GUR to answer them from, it must be 0."""
 
     cold_rows: Annotated[int, Field(ge=0)] = 0
     """Joint: how many of the latest rows of a hidden history that loss asks for; 0 for all."""

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from indexer import publish
-from indexer.publish import latest, versions, workspace
+from indexer.publish import latest, prune, versions, workspace
 from indexer.release import Release
 from model.bundle import Bundle
 from model.errors import OverloadedError
@@ -49,6 +49,20 @@ def test_a_build_locks_a_file_in_its_folder(tmp_path: Path) -> None:
         pytest.raises(BlockingIOError),
     ):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_build_leaves_alone_what_is_being_pruned(bundle: Bundle, tmp_path: Path) -> None:
+    root = tmp_path / "releases"
+    old, _ = (built_in(root, bundle) for _ in range(2))
+    told: list[str] = []
+
+    def forget(folder: Path) -> None:
+        with workspace(root, forget=lambda swept: told.append(swept.name)):
+            assert folder.is_dir()
+
+    assert prune(root, keep=1, forget=forget) == [old.folder.name]
+    assert told == []
+    assert leftovers(root) == []
 
 
 def test_a_build_sweeps_only_what_is_recognised(bundle: Bundle, tmp_path: Path) -> None:

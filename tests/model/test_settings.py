@@ -89,6 +89,19 @@ def test_several_values_are_json_in_the_environment(monkeypatch: pytest.MonkeyPa
     assert load_settings(Walk, table="walk").sizes == (3, 4)
 
 
+def test_what_kubernetes_says_of_a_service_with_the_name_of_a_table_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SERVICE_HOST", "SERVICE_PORT_GRPC", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR"):
+        monkeypatch.setenv(f"RECGURU_WALK_{name}", "10.0.0.1")
+    load_settings(Walk, table="walk")
+
+    monkeypatch.setenv("RECGURU_WALK_SEEED", "2")
+    with pytest.raises(BadSettingError) as refused:
+        load_settings(Walk, table="walk")
+    assert str(refused.value) == "environment RECGURU_WALK_SEEED: there is no setting walk.seeed"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

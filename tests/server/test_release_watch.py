@@ -169,7 +169,9 @@ async def test_a_release_that_the_disk_kept_from_being_read_is_read_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    failures: list[Exception] = [OSError(errno.ESTALE, "Stale file handle"), MemoryError()]
+    hidden = BadArtifactError("a file cannot be read: I/O error")
+    hidden.__context__ = OSError(errno.EIO, "I/O error")
+    failures: list[Exception] = [OSError(errno.ESTALE, "Stale file handle"), MemoryError(), hidden]
     sha256_of = files.sha256_of
 
     def unreliable(path: Path) -> str:
@@ -183,8 +185,8 @@ async def test_a_release_that_the_disk_kept_from_being_read_is_read_again(
         monkeypatch.setattr(files, "sha256_of", unreliable)
         for _ in range(2):
             await watcher.look()
-            assert len(failures) == 1, "a pause comes first"
-        for left in (0, 0):
+            assert len(failures) == 2, "a pause comes first"
+        for left in (1, 0, 0):
             watcher._pauses[Lane.STABLE]._until_s = 0
             await watcher.look()
             assert len(failures) == left
@@ -194,6 +196,7 @@ async def test_a_release_that_the_disk_kept_from_being_read_is_read_again(
     assert [refusal.rpartition(" reason: ")[2] for refusal in refusals(caplog)] == [
         "[Errno 116] Stale file handle",
         "MemoryError",
+        "a file cannot be read: I/O error",
     ]
 
 

@@ -110,8 +110,8 @@ def test_a_comparison_prints_its_table_and_is_merged_with_another(
         ),
         (
             ["--data", "DATASET", "--systems", "popularity", "--device", "banana"],
-            1,
-            "error: setting compare.device: Input should be 'cpu', 'cuda' or 'auto'",
+            2,
+            "Invalid value for '--device': Value error, 'banana' is not one of 'auto', 'cpu', ",
         ),
         ([], 2, "Invalid value for --data, --report-only: give one of the two"),
         (["--data", "DATASET", "--trials", "0"], 2, "Invalid value for '--trials'"),
