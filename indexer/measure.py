@@ -14,11 +14,11 @@ from pydantic import Field
 from indexer.recall import exact_top, recall
 from indexer.release import INDEX, Release
 from indexer.sample import sample_of
-from indexer.spec import DeviceChoice, GpuUse, IndexSettings, Kind
+from indexer.spec import GpuUse, IndexSettings, Kind
 from indexer.sweep import Asked, sweep
 from indexer.timing import latency
 from model.console import Advance
-from model.settings import Settings
+from model.settings import DeviceChoice, Settings
 
 _MOST_S = 3
 """Seconds that a sweep takes for one measurement of speed, about."""

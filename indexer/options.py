@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from indexer.spec import DeviceChoice
+from model.settings import DeviceChoice
 
 if TYPE_CHECKING:
     from indexer.milvus_api import MilvusSettings

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from indexer import faiss_api
-from indexer.spec import DeviceChoice, GpuUse
+from indexer.spec import GpuUse
 from model.errors import UnavailableDeviceError
+from model.settings import DeviceChoice
 
 log = logging.getLogger(__name__)
 

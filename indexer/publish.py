@@ -240,9 +240,9 @@ def prune(root: Path, *, keep: int, forget: Forget | None = None) -> list[str]:
     Returns those removed.
 
     A version goes in one step, before its files do: nobody finds a part of it. Nothing new is
-    written, so that a full disk can be freed. Servers that have it
-    loaded go on serving it, unless its index is kept elsewhere and `forget`, which is told of each
-    version's folder before the files go, removes it there.
+    written, so that a full disk can be freed. Servers that have it loaded go on serving it, unless
+    its index is kept elsewhere and `forget`, which is told of each version's folder before the
+    files go, removes it there.
 
     Raises:
         NotFoundError: If there is no `LATEST`.

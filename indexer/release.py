@@ -28,11 +28,12 @@ from indexer.milvus_engine import identity, open_collection
 from indexer.placement import Device, Gpus, resolve_device
 from indexer.publish import latest
 from indexer.search import DomainIndex
-from indexer.spec import DeviceChoice, IndexSpec, MilvusSpec, read_spec, write_spec
+from indexer.spec import IndexSpec, MilvusSpec, read_spec, write_spec
 from indexer.state import IndexState, state_path, write_state
 from model.bundle import Bundle, DomainTables, read_bundle_manifest
 from model.errors import BadArtifactError
 from model.files import MANIFEST, check_files, read_manifest, write_manifest
+from model.settings import DeviceChoice
 
 __all__ = ["Release", "add_index", "finish_release", "latest", "seal_release"]
 

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from model.errors import BadArtifactError
 from model.files import canonical_json, writing
-from model.settings import Settings
+from model.settings import DeviceChoice, Settings
 
 T = TypeVar("T")
 
@@ -141,8 +141,6 @@ KINDS: tuple[Kind, ...] = ("flat", "flat-f16", "flat-int8", "hnsw", "ivf", "ivf-
 
 KindChoice = Literal["auto", Kind, "milvus"]
 """What may be asked for: `auto` finds a kind that is quick enough."""
-
-DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 GpuUse = Literal["first", "replicas", "shards"]
 """What is made of several GPUs: the `first` alone holds the indexes, or each holds them whole and

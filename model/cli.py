@@ -1,13 +1,14 @@
 """`recguru data ...`, `recguru train` and `recguru compare`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from model.comparison.cli import comparison_app
 from model.console import FAILURE, limit_threads, make_app, print_json
 from model.data.cli import data_app
+from model.settings import DeviceChoice
 
 app = make_app("Prepare data, train and compare.")
 app.add_typer(data_app, name="data")
@@ -27,9 +28,7 @@ def train(  # noqa: PLR0913  # every flag is a parameter
     ] = "recguru",
     seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same weights (CPU).")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in OUT.")] = False,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the networks train.")
-    ] = "auto",
+    device: Annotated[DeviceChoice, typer.Option(help="Where the networks train.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Train the phases: pre-training, adversarial, fine-tuning, bridging.

@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
@@ -28,6 +28,9 @@ class Settings(BaseModel):
     more_variables: ClassVar[frozenset[str]] = frozenset()
     """What the environment may say under the table's name beside the fields, in small letters."""
 
+
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+"""Where something runs; `auto` takes a GPU where there is one."""
 
 S = TypeVar("S", bound=Settings)
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from indexer.spec import DeviceChoice
 from model.console import THREADS, make_app
 from model.files import write_bytes_atomically
-from model.settings import load_settings
+from model.settings import DeviceChoice, load_settings
 
 if TYPE_CHECKING:
     from server.config import ServeSettings

@@ -12,8 +12,8 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from indexer.milvus_api import MilvusSettings
-from indexer.spec import DeviceChoice, GpuUse
-from model.settings import Settings, secret_error
+from indexer.spec import GpuUse
+from model.settings import DeviceChoice, Settings, secret_error
 
 MAX_ID_BYTES = 512
 """Bytes of UTF-8 in an item id: real ids have 10 to 40; longer text is a mistake of the caller."""

@@ -14,7 +14,7 @@ from indexer.milvus_api import MilvusSettings
 from indexer.placement import resolve_device
 from indexer.release import Release
 from indexer.search import DomainIndex, Found, Query
-from indexer.spec import DeviceChoice, GpuUse
+from indexer.spec import GpuUse
 from model.bundle import Floats
 from model.data.vocabulary import Rows
 from model.errors import (
@@ -26,6 +26,7 @@ from model.errors import (
 )
 from model.gur_cache import GurCache
 from model.inference import Basis, Inference
+from model.settings import DeviceChoice
 from server.messages import (
     Choice,
     DomainInfo,

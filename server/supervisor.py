@@ -183,9 +183,8 @@ async def _all_ready(
         return serving in done
     finally:
         serving.cancel()
-        await asyncio.gather(
-            serving, return_exceptions=True
-        )  # or asyncio complains that nobody did
+        # Or asyncio complains that nobody heard of what was given up.
+        await asyncio.gather(serving, return_exceptions=True)
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from model.console import limit_threads, make_app, print_json
+from model.settings import DeviceChoice
 
 if TYPE_CHECKING:
     from model.comparison.settings import CompareSettings
@@ -36,8 +37,7 @@ _Against = Annotated[
     typer.Option(metavar="SYSTEM", help="Show all differences to it.  [sasrec-strong]"),
 ]
 _Device = Annotated[
-    Literal["cpu", "cuda", "auto"] | None,
-    typer.Option(help="cpu, cuda or auto, for what can use it.  [cpu]"),
+    DeviceChoice | None, typer.Option(help="Where those train that can use a GPU.  [cpu]")
 ]
 _Overlap = Annotated[
     str | None,

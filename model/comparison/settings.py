@@ -1,12 +1,12 @@
 """What a comparison runs; table `[compare]` of the configuration file."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
 from model.errors import BadSettingError
-from model.settings import Settings
+from model.settings import DeviceChoice, Settings
 
 ALL, ABLATIONS = "all", "ablations"
 Seed = Annotated[int, Field(ge=0)]
@@ -41,7 +41,7 @@ class CompareSettings(Settings):
     """Share of the shared users who are two users each in the data that systems are tuned on and
     fitted to, drawn with `question_seed`: the slice `newcomers`. 0 sets nobody apart."""
 
-    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    device: DeviceChoice = "cpu"
     """`cpu`, `cuda` or `auto`, for systems that can train on either."""
 
     settings: Mapping[str, Mapping[str, Any]] = {}

@@ -107,9 +107,8 @@ def seconds(moment: str | None) -> float | None:
     if moment is None or moment == NONE:
         return None
     refusal = ValueError(f"{moment!r} is neither an ISO date nor unix seconds")
-    if not (
-        moment.isdecimal() and len(moment) in _DATE_DIGITS
-    ):  # no seconds: they would be of 1970
+    is_date = moment.isdecimal() and len(moment) in _DATE_DIGITS  # as seconds it would be of 1970
+    if not is_date:
         with suppress(ValueError):
             number = float(moment)
             if not math.isfinite(number):

@@ -50,6 +50,7 @@ def validation_of(context: Context, *domains: str) -> Callable[[], float] | None
 
     def figure() -> float:
         context.networks.eval()
-        return float(np.mean([each.ndcg_at_10(LiveScorer(context)) for each in asked]))
+        scorer = LiveScorer(context)
+        return float(np.mean([each.ndcg_at_10(scorer) for each in asked]))
 
     return (lambda: context.team.told(figure)) if asked else None
