@@ -36,8 +36,7 @@ from indexer.spec import (
     IvfPqSpec,
     IvfSpec,
 )
-from model.bundle import Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
 
 K = 20
 SHARES = (0.0001, 0.001, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5, 0.9, 1.0)

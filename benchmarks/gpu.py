@@ -35,7 +35,8 @@ from indexer.placement import Device, Gpus, resolve_device
 from indexer.recall import exact_top, recall
 from indexer.search import DEPTHS, DomainIndex, Query
 from indexer.spec import FlatSpec, IndexSettings, IndexSpec
-from model.bundle import DomainTables, Floats
+from model.arrays import Floats
+from model.bundle import DomainTables
 from model.errors import UnavailableDeviceError
 
 K = 10

@@ -16,7 +16,7 @@ from benchmarks.devices import wait
 from indexer.faiss_api import FaissIndex
 from indexer.placement import Gpus
 from indexer.spec import FlatSpec, HalfSpec, IndexSpec, IvfByteSpec, IvfSpec
-from model.bundle import Floats
+from model.arrays import Floats
 
 _ROUNDS = 9
 _NUMBER, _HALF = 4, 2  # bytes

@@ -20,7 +20,7 @@ from benchmarks.devices import wait
 from indexer.builders import build_index
 from indexer.faiss_gpu import GpuCopy, copy_to_gpus
 from indexer.spec import FlatSpec
-from model.bundle import Floats
+from model.arrays import Floats
 from model.inference import show_gurs
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks, initialise

@@ -38,8 +38,8 @@ from indexer.search import DomainIndex
 from indexer.spec import KINDS, HnswOptions, HnswSpec, IndexSettings
 from indexer.sweep import Asked, file_bytes, sweep
 from indexer.timing import latency
-from model.bundle import Bundle, DomainTables, Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
+from model.bundle import Bundle, DomainTables
 
 K = 10
 RECALL = 0.99

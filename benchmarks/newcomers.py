@@ -18,6 +18,7 @@ from typing import get_args
 
 import numpy as np
 
+from model.arrays import Flags
 from model.baselines.cooccurrence import CrossCooccurrence, CrossCooccurrenceSettings
 from model.baselines.popularity import (
     LatestPopularity,
@@ -30,7 +31,7 @@ from model.comparison.bootstrap import gains
 from model.data.dataset import Dataset
 from model.data.training_data import TrainingData
 from model.errors import RecGuruError
-from model.evaluation.protocol import Flags, Scorer, Split, questions
+from model.evaluation.protocol import Scorer, Split, questions
 from model.evaluation.ranking import Ranks, rank_in_process
 from model.inference import BundleScorer
 from model.metrics import RankArray

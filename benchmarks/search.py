@@ -25,8 +25,9 @@ from indexer.placement import resolve_device
 from indexer.recall import exact_top
 from indexer.search import DomainIndex, Query
 from indexer.spec import FlatSpec
-from model.bundle import DomainTables, Floats
-from model.data.vocabulary import Rows, StringTable, Vocabulary
+from model.arrays import Floats, Rows
+from model.bundle import DomainTables
+from model.data.vocabulary import StringTable, Vocabulary
 
 K = 20
 LATENT = 4

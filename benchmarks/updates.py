@@ -29,7 +29,8 @@ from indexer.sample import sample_of
 from indexer.spec import IndexSettings
 from indexer.store import Store
 from indexer.update import update
-from model.bundle import Bundle, Floats, write_bundle
+from model.arrays import Floats
+from model.bundle import Bundle, write_bundle
 from model.console import progress
 from model.files import publishing
 

@@ -7,7 +7,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from model.bundle import Floats
+from model.arrays import Floats
 
 Histories = Mapping[str, Sequence[str]]
 """Item ids by domain, oldest first; ids the server does not know are skipped and counted."""

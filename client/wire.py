@@ -25,7 +25,7 @@ from client.messages import (
     VectorQuestion,
     Version,
 )
-from model.bundle import Floats
+from model.arrays import Floats
 from model.errors import InvalidInputError, RemoteError
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"].full_name

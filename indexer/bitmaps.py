@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.vocabulary import Rows
+from model.arrays import Rows
 
 Packed = NDArray[np.uint8]
 

@@ -11,9 +11,7 @@ Shapes: B queries, V items, D width, G groups, N products that reached a bar; ro
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import Floats
-from model.data.batches import Places
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Places, Rows
 
 _ROWS = 1 << 13
 """Rows of a block: 256 queries' products with them are 8 MB, which stay close to the core."""

@@ -31,7 +31,7 @@ from indexer.spec import (
     ListedSpec,
 )
 from indexer.state import Level
-from model.bundle import Floats
+from model.arrays import Floats
 from model.errors import BadArtifactError
 
 _NUMBER_BYTES = 4

@@ -17,8 +17,9 @@ from typing import Literal
 import numpy as np
 from pydantic import FiniteFloat, ValidationError
 
+from model.arrays import Rows
 from model.bundle import DomainTables
-from model.data.vocabulary import PADDING, Rows
+from model.data.vocabulary import PADDING
 from model.derived import ItemChanges, Newcomer, scored_vector
 from model.errors import BadDataError
 from model.settings import Settings

@@ -22,8 +22,8 @@ from indexer.sample import Sample
 from indexer.search import DomainIndex, Query
 from indexer.spec import AnySpec, ApproximateKind, FlatSpec, IndexSettings, IndexSpec
 from indexer.timing import least_seconds
-from model.bundle import DomainTables, Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
+from model.bundle import DomainTables
 
 S = TypeVar("S", bound=AnySpec)
 

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.bundle import Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
 
 _GATHERED = 1 << 20  # rows multiplied at a time: 256 MB of GPU memory at width 64
 

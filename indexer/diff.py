@@ -13,7 +13,8 @@ from indexer.query import Query
 from indexer.release import Release
 from indexer.sample import OF_USERS, sample_of
 from indexer.search import DomainIndex
-from model.bundle import DomainTables, Floats
+from model.arrays import Floats
+from model.bundle import DomainTables
 from model.console import Advance
 from model.data.vocabulary import PADDING
 from model.settings import Settings

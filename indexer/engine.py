@@ -30,8 +30,7 @@ from indexer.spec import (
     IndexSpec,
     Kind,
 )
-from model.bundle import Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
 from model.scoring import exact_scores
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
 from model.errors import BadArtifactError, RecGuruError
 
 # It tells of every variant of its library that it tries, and of each that it finds missing.

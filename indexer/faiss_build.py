@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.faiss_api import ALL_THREADS, BYTE, HALF, FaissIndex, using_threads
-from model.bundle import Floats
 
 import faiss  # isort: skip  # after `faiss_api`, which says what to do where it is missing
+from model.arrays import Floats
 
 _faiss: Any = faiss  # its types know only a part of it
 

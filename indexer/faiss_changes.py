@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from indexer.faiss_api import ALL_THREADS, FaissIndex, using_threads
 from indexer.faiss_build import add_to_lists
-from model.bundle import Floats
+from model.arrays import Floats
 
 _faiss: Any = faiss  # its types know only a part of it
 

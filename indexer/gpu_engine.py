@@ -15,8 +15,7 @@ from indexer.faiss_api import FaissIndex
 from indexer.faiss_gpu import GpuCopy, copy_to_gpus, decoded
 from indexer.placement import Gpus
 from indexer.spec import FlatSpec, HalfSpec, IndexSpec, IvfByteSpec, IvfSpec
-from model.bundle import Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
 from model.errors import UnavailableDeviceError
 
 if TYPE_CHECKING:

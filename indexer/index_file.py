@@ -12,7 +12,7 @@ from indexer.builders import check_index
 from indexer.faiss_api import FaissIndex
 from indexer.spec import FlatSpec, IndexSpec
 from indexer.state import read_state, state_path
-from model.bundle import Floats
+from model.arrays import Floats
 from model.errors import BadArtifactError
 from model.files import writing
 

@@ -19,8 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from model.bundle import Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
 from model.errors import BadSettingError, UnavailableIndexError
 from model.settings import Settings, secret_error
 

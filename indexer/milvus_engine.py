@@ -16,8 +16,7 @@ from indexer import blas
 from indexer.engine import padded, table_products
 from indexer.milvus_api import MOST_ROWS, Milvus, MilvusSettings
 from indexer.spec import MilvusSpec
-from model.bundle import Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
 from model.errors import BadArtifactError
 
 

@@ -11,7 +11,8 @@ from indexer.attributes import Attribute, DomainAttributes
 from indexer.bitmaps import Bitmap, RowSet, bytes_of, smaller_of_both
 from indexer.candidates import CandidateSet
 from indexer.search import DomainIndex
-from model.data.vocabulary import PADDING, Rows
+from model.arrays import Rows
+from model.data.vocabulary import PADDING
 from model.derived import DerivedDomain
 
 

@@ -6,9 +6,7 @@ Shapes: B queries, N rows, V items, D width; row 0 is padding.
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import Floats
-from model.data.batches import Places
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Places, Rows
 
 _GATHERED = 1 << 16  # rows gathered at a time: 16 MB at width 64, whatever the number of candidates
 _STEP = float(np.finfo(np.float32).eps)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.bitmaps import Bitmap, RowSet
-from model.bundle import Floats
-from model.data.vocabulary import PADDING, Rows
+from model.arrays import Floats, Rows
+from model.data.vocabulary import PADDING
 from model.errors import InvalidInputError
 
 

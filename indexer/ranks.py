@@ -6,8 +6,7 @@ Shapes: N allowed rows, R rows whose ranks are wanted, V items, D width; row 0 i
 import numpy as np
 
 from indexer.products import exact_products
-from model.bundle import Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
 
 
 def ranked(wanted: Rows, rows: Rows, scores: Floats) -> tuple[Floats, Rows]:

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from indexer.products import rounded
 from indexer.search import DomainIndex, Query
-from model.bundle import Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
 
 _ITEMS = 1 << 16  # items multiplied at a time, in float64: 32 MB at width 64
 _SCORES = 1 << 25  # scores held at once: 128 MB

@@ -30,7 +30,7 @@ from indexer.index_file import read_index
 from indexer.release import INDEX, Release, add_index
 from indexer.spec import HnswSpec, IndexSpec, IvfPqSpec, ListedSpec, MilvusSpec, read_spec
 from indexer.state import IndexState, is_appended, read_state, state_path
-from model.bundle import Floats
+from model.arrays import Floats
 from model.derived import DerivedDomain
 from model.errors import BadArtifactError
 from model.files import writing

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.bundle import DomainTables, Floats
+from model.arrays import Floats
+from model.bundle import DomainTables
 
 GROUP = 5
 """Items whose vectors one query is the mean of, where the bundle holds no users' vectors."""

@@ -32,8 +32,9 @@ from indexer.products import (
 )
 from indexer.query import Found, Query, no_rows, none_of
 from indexer.ranks import ranked, ranked_by_products
-from model.bundle import DomainTables, Floats
-from model.data.vocabulary import PADDING, Rows
+from model.arrays import Floats, Rows
+from model.bundle import DomainTables
+from model.data.vocabulary import PADDING
 from model.scoring import exact_scores
 
 __all__ = ["DEPTHS", "DomainIndex", "Found", "Query"]

@@ -19,8 +19,8 @@ from indexer.recall import share_found
 from indexer.search import DomainIndex
 from indexer.spec import FlatSpec, IndexSettings, IndexSpec, Kind
 from indexer.timing import latency
-from model.bundle import DomainTables, Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
+from model.bundle import DomainTables
 
 ENOUGH = 0.999
 """Recall at which a search need not try harder."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.search import DomainIndex, Query
-from model.bundle import Floats
+from model.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from model.arrays import Floats
 from model.data.vocabulary import Vocabulary
 from model.errors import BadArtifactError, NotFoundError
 from model.files import MANIFEST, check_files, read_manifest, write_manifest
@@ -29,8 +30,6 @@ NETWORKS = "networks.safetensors"
 TABLES = "tables.safetensors"
 QUERIES = "queries.safetensors"
 _CONTENT = {"domains": list, "network": dict, "dataset": str, "files": dict, "digest": str}
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import Bundle, DomainTables, Floats, read_bundle_manifest, write_bundle
-from model.data.batches import Places
-from model.data.vocabulary import Rows, StringTable, Vocabulary
+from model.arrays import Floats, Places, Rows
+from model.bundle import Bundle, DomainTables, read_bundle_manifest, write_bundle
+from model.data.vocabulary import StringTable, Vocabulary
 from model.errors import BadArtifactError
 from model.files import MANIFEST, canonical_json, writing
 from model.weight_names import encoder_table_name, item_table_name

@@ -3,7 +3,6 @@
 Shapes: B users, T steps, M domains, D width, V items of a domain.
 """
 
-import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
@@ -11,13 +10,13 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from model.bundle import Bundle, Floats
-from model.data.batches import Places, alike, pad_lists
-from model.data.vocabulary import Rows
+from model.arrays import Flags, Floats, Places, Rows
+from model.basis import Basis
+from model.bundle import Bundle
+from model.data.batches import alike, pad_lists
 from model.device import resolve_device
 from model.errors import BadArtifactError, NotFoundError
 from model.evaluation.protocol import Users
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 _REASON_CHARACTERS = 500  # torch names every weight that does not fit
 
-Known = NDArray[np.bool_]
+Known = Flags
 """Of each user and domain, the target first, whether something is so, (B, M) or (M,)."""
 
 _NOTHING: Rows = np.empty(0, np.int32)
@@ -43,17 +42,6 @@ nothing, less part short ones. `benchmarks.serving_variants` compares with both 
 
 _TOGETHER = 512
 """Users whose vectors are held at once while they are computed."""
-
-
-class Basis(enum.Enum):
-    """What an answer rests on."""
-
-    PERSONALIZED = "personalized"
-    """The history in the target domain, and in the other where there is one."""
-    CROSS_DOMAIN = "cross-domain"
-    """The history in another domain alone."""
-    POPULARITY = "popularity"
-    """Nothing that is known of the user."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Shapes: B users, V items, D width; row 0 is padding.
 
 import numpy as np
 
-from model.bundle import Floats
+from model.arrays import Floats
 
 
 def exact_scores(table: Floats, vectors: Floats) -> Floats:

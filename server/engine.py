@@ -15,8 +15,8 @@ from indexer.placement import resolve_device
 from indexer.release import Release
 from indexer.search import DomainIndex, Found, Query
 from indexer.spec import GpuUse
-from model.bundle import Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
+from model.basis import Basis
 from model.errors import (
     BadArtifactError,
     InvalidInputError,
@@ -25,7 +25,7 @@ from model.errors import (
     UnavailableIndexError,
 )
 from model.gur_cache import GurCache
-from model.inference import Basis, Inference
+from model.inference import Inference
 from model.settings import DeviceChoice
 from server.messages import (
     Choice,

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from model.bundle import Floats
+from model.arrays import Floats
+from model.basis import Basis
 from model.errors import InvalidInputError, NotFoundError, RecGuruError
-from model.inference import Basis
 
 _SHOWN_CHARACTERS = 64
 _LISTED_NAMES = 20

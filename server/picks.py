@@ -6,7 +6,8 @@ import numpy as np
 
 from indexer.bitmaps import Bitmap, RowSet, smaller_of_both
 from indexer.search import DomainIndex
-from model.data.vocabulary import PADDING, Rows
+from model.arrays import Rows
+from model.data.vocabulary import PADDING
 from model.errors import NotFoundError
 from server.messages import Choice, Filter, listed, shown
 

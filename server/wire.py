@@ -11,9 +11,9 @@ import numpy as np
 from recguru.v1 import recommender_pb2 as pb
 
 from indexer.attributes import MAX_VALUE_BYTES
-from model.bundle import Floats
+from model.arrays import Floats
+from model.basis import Basis
 from model.errors import InvalidInputError
-from model.inference import Basis
 from server.config import MAX_ID_BYTES, MAX_RANKED, RequestLimits
 from server.messages import (
     Choice,

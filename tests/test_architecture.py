@@ -83,6 +83,7 @@ HOMES = {
 
 # The parts of `model` that the client builds on; what is left needs torch or polars.
 FOR_CLIENTS = (
+    "model.arrays.",
     "model.baselines.cooccurrence.",
     "model.baselines.popularity.",
     "model.baselines.system.",
@@ -204,6 +205,11 @@ def test_what_needs_no_torch_loads_none_by_a_detour(package: str, heavy: set[str
     ]
     assert len(modules) > 5
     assert not loaded_after("import " + ", ".join(modules)) & heavy
+
+
+def test_the_process_that_supervises_workers_loads_none_of_what_they_serve_with() -> None:
+    heavy = {"torch", "faiss", "grpc", "polars", "safetensors"}
+    assert not loaded_after("import server.supervisor") & heavy
 
 
 def test_the_commands_help_waits_for_no_heavy_library() -> None:

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from model.arrays import Places
 from model.baselines.sequential import (
     SequenceNetwork,
     SequenceSettings,
@@ -18,7 +19,7 @@ from model.baselines.sequential import (
 )
 from model.baselines.sequential_training import fit_system
 from model.baselines.system import Tensors
-from model.data.batches import Places, pad_slices
+from model.data.batches import pad_slices
 from model.data.training_data import TrainingData, TrainingDomain
 from model.losses import Catalogue, softmax_loss
 from model.training.draws import Draws

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.arrays import Floats, Places
 from model.baselines.factor_system import DomainFactors, FactorSystem
 from model.baselines.factors import (
     Count,
@@ -30,8 +31,6 @@ from model.baselines.factors import (
     torch_generator,
 )
 from model.baselines.system import Tensors
-from model.bundle import Floats
-from model.data.batches import Places
 from model.data.training_data import TrainingData
 from model.evaluation.validation import Validation
 

@@ -28,6 +28,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.optim import Adam
 
+from model.arrays import Places
 from model.baselines.bprmf import domain_factors
 from model.baselines.factor_system import FactorSystem
 from model.baselines.factors import Count, Rate, Weight, learn, torch_generator
@@ -41,7 +42,6 @@ from model.baselines.transfer import (
     merge_pass,
     shared_vectors,
 )
-from model.data.batches import Places
 from model.data.training_data import TrainingData
 from model.networks.perceptron import Perceptron
 from model.settings import Settings

@@ -15,15 +15,13 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field
 
+from model.arrays import Floats, Places, Rows
 from model.baselines.likeness import Likeness
 from model.baselines.popularity import item_shares
 from model.baselines.system import Tensors
 from model.baselines.tensors import of_domain, stored
-from model.bundle import Floats
-from model.data.batches import Places
 from model.data.dataset import Sequences
 from model.data.training_data import TrainingData, TrainingDomain
-from model.data.vocabulary import Rows
 from model.evaluation.protocol import History, Users
 from model.settings import Settings
 

@@ -25,6 +25,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from model.arrays import Places
 from model.baselines.bprmf import domain_factors
 from model.baselines.factor_system import FactorSystem
 from model.baselines.factors import Count, Rate, Weight, learn, torch_generator
@@ -37,7 +38,6 @@ from model.baselines.transfer import (
     as_system,
     merge_pass,
 )
-from model.data.batches import Places
 from model.data.training_data import TrainingData
 from model.settings import Settings
 

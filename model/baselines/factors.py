@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from model.arrays import Places
 from model.baselines.factor_system import DomainFactors
-from model.data.batches import Places
 from model.data.dataset import Sequences
 from model.settings import Settings
 from model.training.selection import Selection

@@ -16,11 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import Floats
+from model.arrays import Floats, Places, Rows
 from model.data.dataset import Sequences
-from model.data.vocabulary import Rows
 
-Places = NDArray[np.int64]
 Worths = NDArray[np.floating]
 
 _PAIRS_TOGETHER = 4_000_000

@@ -9,10 +9,9 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field
 
+from model.arrays import Floats, Places
 from model.baselines.system import Tensors
 from model.baselines.tensors import of_domain, stored
-from model.bundle import Floats
-from model.data.batches import Places
 from model.data.dataset import DomainData, Sequences
 from model.data.training_data import TrainingData
 from model.evaluation.protocol import History, Users

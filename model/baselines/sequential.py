@@ -11,12 +11,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from model.arrays import Floats, Rows
 from model.baselines.system import Tensors
 from model.baselines.tensors import of_domain, stored
-from model.bundle import Floats
 from model.data.batches import pad_lists
 from model.data.training_data import TrainingData
-from model.data.vocabulary import Rows
 from model.evaluation.protocol import History, Users
 from model.networks.blocks import Dropout, EncoderLayer, Stack, undrawn
 from model.settings import Settings

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
+from model.arrays import Places
 from model.baselines.popularity import item_shares
 from model.baselines.sequential import (
     SequenceNetwork,
@@ -17,7 +18,6 @@ from model.baselines.sequential import (
     SequenceSystem,
     blank_network,
 )
-from model.data.batches import Places
 from model.data.training_data import TrainingData, TrainingDomain
 from model.evaluation.validation import Validation
 from model.networks.blocks import draw_dropout_from

@@ -15,17 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.arrays import Floats
 from model.baselines.factor_system import DomainFactors
 from model.baselines.mfem import MappingSettings, merged_by_maps
 from model.baselines.popularity import Popularity, PopularitySettings
 from model.baselines.transfer import Merge, MergeSettings
-from model.bundle import Bundle, Floats
+from model.basis import Basis
+from model.bundle import Bundle
 from model.comparison.recguru import train_bundle
 from model.comparison.systems import Task
 from model.data.training_data import TrainingData
 from model.errors import BadSettingError
 from model.evaluation.protocol import History, Scorer, Users
-from model.inference import Basis, Inference
+from model.inference import Inference
 from model.training.settings import TrainSettings
 
 

@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from model.arrays import Flags
 from model.errors import BadArtifactError
-from model.evaluation.protocol import Flags, Questions
+from model.evaluation.protocol import Questions
 from model.evaluation.ranking import Ranks
 from model.files import canonical_json, write_bytes_atomically
 from model.metrics import RankArray

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from model.arrays import Flags
 from model.comparison.candidates import Candidate
 from model.comparison.measure import Cost, measured
 from model.comparison.results import (
@@ -36,7 +37,7 @@ from model.data.dataset import Dataset
 from model.data.newcomers import draw_newcomers, with_newcomers
 from model.data.training_data import TrainingData
 from model.errors import RecGuruError, TrainingError
-from model.evaluation.protocol import Flags, Questions, Scorer, questions
+from model.evaluation.protocol import Questions, Scorer, questions
 from model.evaluation.ranking import Ranks, rank_in_process
 from model.evaluation.report import figures, slice_figures
 from model.evaluation.validation import Validation

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from model.data.batches import Places
+from model.arrays import Places
 from model.data.sources.delimited import Layout, delimited_frames
 from model.data.sources.reading import LINE, Reading
 from model.data.sources.text import blocks, first_line

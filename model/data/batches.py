@@ -6,12 +6,10 @@ Shapes: B users, T steps. Padding is 0 and stands on the left.
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from model.arrays import Places, Rows
 from model.data.dataset import Sequences
-from model.data.vocabulary import Rows
 
-Places = NDArray[np.int64]
 _BATCHES_SORTED_TOGETHER = 16
 _SHORT = 8  # steps below which telling users apart saves nothing
 

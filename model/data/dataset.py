@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.vocabulary import Rows, StringTable, Vocabulary
+from model.arrays import Rows
+from model.data.vocabulary import StringTable, Vocabulary
 from model.errors import BadArtifactError, NotFoundError
 from model.files import check_files, read_manifest, write_manifest
 from model.tensor_files import map_array, save_array

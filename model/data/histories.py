@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from model.arrays import Flags
 from model.data.dataset import Sequences
-from model.data.log import Log, Mask
+from model.data.log import Log
 from model.data.ordering import hashes
 from model.errors import BadSettingError
 
@@ -35,7 +36,7 @@ class Histories:
         ends = np.cumsum(np.bincount(log.user, minlength=len(users))[users])
         return cls(log.user_ids.filter(users), log.item_ids.filter(items), Sequences(rows, ends))
 
-    def of_users(self, mask: Mask) -> "Histories":
+    def of_users(self, mask: Flags) -> "Histories":
         """Keep the users of a mask (U,) and the items they have."""
         lengths = self.sequences.lengths
         rows = self.sequences.rows[np.repeat(mask, lengths)]

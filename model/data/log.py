@@ -12,8 +12,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-Places = NDArray[np.uint32]
-Mask = NDArray[np.bool_]
+from model.arrays import Flags
+
+Codes = NDArray[np.uint32]
+"""Places of ids, half as long as `Places`."""
+
 Times = NDArray[np.int64]
 
 _GARBLED = r"[\x00-\x08\x0a-\x1f\x7f-\x{9f}\x{fffd}]"
@@ -33,9 +36,9 @@ class Log:
     """User ids in ascending order, (U,)."""
     item_ids: pl.Series
     """Item ids in ascending order, (V,)."""
-    user: Places
+    user: Codes
     """Each interaction's place in `user_ids`, (n,)."""
-    item: Places
+    item: Codes
     """Each interaction's place in `item_ids`, (n,)."""
     time: Times | None
     """When it happened, in ticks since 1970, (n,); None where the file's order is all there is."""
@@ -46,7 +49,7 @@ class Log:
     def __len__(self) -> int:
         return len(self.user)
 
-    def select(self, which: Mask | NDArray[np.intp]) -> None:
+    def select(self, which: Flags | NDArray[np.intp]) -> None:
         """Keep the interactions of a mask (n,), or those at the places given, in that order."""
         self.user = self.user[which]  # one column is copied at a time
         self.item = self.item[which]
@@ -60,11 +63,11 @@ class Log:
         users, items = self.used_users(), self.used_items()
         return int(users.sum()), int(items.sum()), len(self)
 
-    def used_users(self) -> Mask:
+    def used_users(self) -> Flags:
         """Tell which users have an interaction, (U,)."""
         return _used(self.user, len(self.user_ids))
 
-    def used_items(self) -> Mask:
+    def used_items(self) -> Flags:
         """Tell which items have an interaction, (V,)."""
         return _used(self.item, len(self.item_ids))
 
@@ -89,7 +92,7 @@ def load(frames: Iterable[pl.DataFrame]) -> Log:
     return Log(user_ids, item_ids, user, item, time, ticks_per_second, joined)
 
 
-def sound_ids(ids: pl.Series) -> Mask:
+def sound_ids(ids: pl.Series) -> Flags:
     """Tell which ids are neither empty nor garbled."""
     return (~ids.str.contains(_GARBLED) & (ids.str.strip_chars() != "")).to_numpy()
 
@@ -102,7 +105,7 @@ class _Dictionary:
         self._keeper = pl.Series(name, [], self._kind)  # polars forgets categories no series uses
         self.codes = pl.col(name).fill_null("").cast(self._kind).to_physical()
 
-    def ordered(self, codes: Places) -> tuple[pl.Series, Places]:
+    def ordered(self, codes: Codes) -> tuple[pl.Series, Codes]:
         """Return the ids in ascending order, and their places there instead of the codes."""
         known = pl.int_range(int(codes.max()) + 1 if len(codes) else 0, dtype=pl.UInt32)
         ids = pl.select(known.cat.to(self._kind).cast(pl.String)).to_series()
@@ -135,7 +138,7 @@ def _ticks(time: NDArray[np.float64] | None) -> tuple[Times | None, int]:
     return time.astype(np.int64), ticks_per_second
 
 
-def _used(places: Places, total: int) -> Mask:
+def _used(places: Codes, total: int) -> Flags:
     used = np.zeros(total, np.bool_)
     used[places] = True
     return used

@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from model.data.log import Log, Mask, Places, Times
+from model.arrays import Flags
+from model.data.log import Codes, Log, Times
 
 Hashes = NDArray[np.uint64]
 """Also keys to sort by."""
@@ -44,7 +45,7 @@ def sort(log: Log, *, seed: int, stated: bool) -> None:
             log.select(order)
 
 
-def repeated_events(log: Log) -> Mask:
+def repeated_events(log: Log) -> Flags:
     """Tell which interactions of a sorted log repeat an earlier user, item and time, (n,)."""
     repeated = np.zeros(len(log), np.bool_)
     if log.time is not None:
@@ -56,7 +57,7 @@ def repeated_events(log: Log) -> Mask:
     return repeated
 
 
-def repeated_items(log: Log) -> Mask:
+def repeated_items(log: Log) -> Flags:
     """Tell which interactions of a sorted log have the item of the user's one before, (n,)."""
     repeated = np.zeros(len(log), np.bool_)
     repeated[1:] = (log.item[1:] == log.item[:-1]) & (log.user[1:] == log.user[:-1])
@@ -84,7 +85,7 @@ def _order(log: Log) -> NDArray[np.intp]:
     return np.argsort(key, kind="stable")
 
 
-def _ties(user: Places, time: Times) -> tuple[NDArray[np.intp], Hashes]:
+def _ties(user: Codes, time: Times) -> tuple[NDArray[np.intp], Hashes]:
     """Find the ties among sorted users and times, (n,), and the runs of equal ones they are in.
 
     Returns:
@@ -107,7 +108,7 @@ def _tie_keys(log: Log, times: Times, tied: NDArray[np.intp], seed: int) -> Hash
     return _mixed(key ^ times.view(np.uint64))
 
 
-def _hashes_at(ids: pl.Series, places: Places, seed: int) -> Hashes:
+def _hashes_at(ids: pl.Series, places: Codes, seed: int) -> Hashes:
     used = np.zeros(len(ids), np.bool_)
     used[places] = True
     of_ids = np.zeros(len(ids), np.uint64)

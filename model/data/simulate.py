@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Annotated, Self, TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from model.bundle import Floats
+from model.arrays import Floats, Places
 from model.data.simulate_behaviour import (
     NOTHING,
     SAME_GENRE,
@@ -37,8 +36,6 @@ from model.data.simulate_catalogue import Catalogue, genre_centres, make_catalog
 from model.data.simulate_titles import GENRES
 from model.files import canonical_json, publishing
 from model.settings import Settings
-
-Places = NDArray[np.int64]
 
 _FORMAT = 1
 _WIDTH = 16

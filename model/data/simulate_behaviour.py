@@ -10,10 +10,8 @@ Shapes: U users, T steps, G genres, V items, D width of a taste, P items met at 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import Floats
+from model.arrays import Floats, Places
 from model.data.simulate_catalogue import Catalogue
-
-Places = NDArray[np.int64]
 
 SEQUEL = 0.4
 """Chance of going on with the next volume, where there is one that was not taken yet."""

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import Floats
+from model.arrays import Floats, Places
 from model.data.simulate_titles import GENRES, series_titles
-
-Places = NDArray[np.int64]
 
 _GENRE_SKEW = 0.6
 _SERIES_SKEW = 0.8

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.log import Log, Mask, Places, sound_ids
+from model.arrays import Flags
+from model.data.log import Codes, Log, sound_ids
 from model.data.ordering import repeated_events, repeated_items, sort
 from model.data.prepare_settings import PAPER_SINCE, PrepareSettings, seconds
 from model.errors import BadDataError, BadSettingError
@@ -65,7 +66,7 @@ class Account:
         self._steps = [Step("read", "", Counts(0, 0, 0), self._left)]
         self._check_left()
 
-    def keep(self, log: Log, name: str, rule: str, mask: Mask) -> None:
+    def keep(self, log: Log, name: str, rule: str, mask: Flags) -> None:
         """Keep the interactions of a mask (n,) and note what that removed.
 
         Raises:
@@ -135,7 +136,7 @@ def narrow(log: Log, account: Account, settings: PrepareSettings) -> None:
         account.keep(log, "length", f"{settings.min_length} or more", long[log.user])
 
 
-def core(log: Log, least: int, *, single: bool) -> Mask:
+def core(log: Log, least: int, *, single: bool) -> Flags:
     """Find the interactions whose user and item each keep at least so many of them, (n,).
 
     Args:
@@ -157,11 +158,11 @@ def core(log: Log, least: int, *, single: bool) -> Mask:
             return users[log.user] & items[log.item]
 
 
-def _where(mask: Mask, user: Places, item: Places) -> tuple[Places, Places]:
+def _where(mask: Flags, user: Codes, item: Codes) -> tuple[Codes, Codes]:
     return (user, item) if mask.all() else (user[mask], item[mask])
 
 
-def _counts(places: Places, total: int) -> NDArray[np.intp]:
+def _counts(places: Codes, total: int) -> NDArray[np.intp]:
     return np.bincount(places, minlength=total)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.batches import Places
+from model.arrays import Places
 from model.data.dataset import Dataset, Sequences
 from model.errors import BadDataError
 

@@ -12,6 +12,7 @@ from typing import Any, NewType, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Rows
 from model.errors import BadArtifactError
 from model.tensor_files import map_array, save_array
 
@@ -19,7 +20,6 @@ ItemId = NewType("ItemId", str)
 UserId = NewType("UserId", str)
 Row = NewType("Row", int)
 
-Rows = NDArray[np.int32]
 PADDING = Row(0)
 _CHUNK = 100_000
 

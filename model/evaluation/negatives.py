@@ -11,11 +11,10 @@ Shapes: Q users, B users drawn for together, N negatives, M draws, V items; row 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Places, Rows
 from model.data.dataset import Sequences
-from model.data.vocabulary import Rows
 
 Weights = NDArray[np.float64]
-Places = NDArray[np.int64]
 
 _POWER = 0.75
 _DRAWS_A_NEGATIVE = 2

@@ -13,14 +13,10 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from model.bundle import Floats
+from model.arrays import Flags, Floats, Places, Rows
 from model.data.dataset import Dataset, DomainData, Sequences
-from model.data.vocabulary import Rows
 from model.evaluation.negatives import draw_negatives, negative_weights
-
-Places = NDArray[np.int64]
 
 History = Mapping[str, Rows]
 """A user's known rows by domain name, oldest first; a domain without any may be left out."""
@@ -30,7 +26,6 @@ Users = Mapping[str, Places]
 user is not known there."""
 
 Split = Literal["validation", "test"]
-Flags = NDArray[np.bool_]
 
 BATCH = 64
 """Questions answered together, in process and over the wire alike."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.bundle import Floats
+from model.arrays import Floats
 from model.console import Advance
 from model.errors import BadArtifactError
 from model.evaluation.protocol import BATCH, Questions, Scorer

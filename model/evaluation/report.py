@@ -22,8 +22,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from model.arrays import Flags
 from model.errors import BadSettingError
-from model.evaluation.protocol import Flags, Questions
+from model.evaluation.protocol import Questions
 from model.evaluation.ranking import Ranks
 from model.files import canonical_json, write_bytes_atomically
 from model.metrics import RankArray, hit_rate, mean_reciprocal_rank, ndcg

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from model.data.batches import Places
+from model.arrays import Places, Rows
 from model.data.training_data import TrainingData
-from model.data.vocabulary import Rows
 from model.errors import TrainingError
 from model.evaluation.protocol import Scorer, Users
 from model.metrics import ndcg, rank_of_target

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from model.data.batches import Places
+from model.arrays import Places
 from model.data.training_data import TrainingDomain
 from model.files import write_bytes_atomically
 from model.networks.blocks import undrawn_linear

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from model.data.batches import Places
+from model.arrays import Places
 from model.inference import Inference
 from model.losses import softmax_loss
 from model.training.context import Context

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.data.batches import Places, alike, pad_slices
+from model.arrays import Places
+from model.data.batches import alike, pad_slices
 from model.data.training_data import TrainingData, TrainingDomain
 from model.losses import Catalogue
 from model.networks.autoencoder import DomainEmbedding

@@ -9,7 +9,8 @@ Shapes: U users of a domain, B users in a batch.
 import numpy as np
 import torch
 
-from model.data.batches import Places, shuffled_batches
+from model.arrays import Places
+from model.data.batches import shuffled_batches
 
 _TORCH_SEEDS = 2**63
 _DROPOUT = 2**32 - 1  # apart from the other numbers that draws follow from

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from model.arrays import Floats, Rows
 from model.baselines.popularity import popularity_shares
-from model.bundle import DomainTables, Floats, write_bundle
+from model.bundle import DomainTables, write_bundle
 from model.data.dataset import Dataset
 from model.data.training_data import TrainingData, TrainingDomain
-from model.data.vocabulary import Rows
 from model.files import publishing
 from model.inference import Inference
 from model.networks.settings import NetworkSettings

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from model.data.batches import Places
+from model.arrays import Places
 from model.data.training_data import TrainingDomain
 from model.losses import contrastive_loss, shared_user_loss, softmax_loss
 from model.training.context import Context, Share

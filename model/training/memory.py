@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.batches import Places
+from model.arrays import Places
 from model.data.training_data import TrainingDomain
 from model.networks.settings import NetworkSettings
 

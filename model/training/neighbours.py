@@ -10,7 +10,7 @@ Shapes: V items of a domain, K neighbours.
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle import Floats
+from model.arrays import Floats
 from model.data.dataset import Sequences
 from model.training.start import near_pairs
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from model.bundle import Floats
+from model.arrays import Floats
 from model.training.alignment import GURS
 from model.training.bridging import KEPT
 from model.training.record import read_metrics

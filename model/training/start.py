@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.bundle import Floats
+from model.arrays import Floats
 from model.data.batches import pad_slices
 from model.data.dataset import Sequences
 from model.data.training_data import TrainingData

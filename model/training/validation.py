@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from model.bundle import Floats
+from model.arrays import Floats
 from model.evaluation.protocol import History, Users
 from model.evaluation.validation import Validation
 from model.inference import Inference

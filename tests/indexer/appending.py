@@ -21,7 +21,8 @@ from indexer.spec import (
 )
 from indexer.state import IndexState, Level, read_state, state_path
 from indexer.update import Updated
-from model.bundle import Bundle, DomainTables, Floats, write_bundle
+from model.arrays import Floats
+from model.bundle import Bundle, DomainTables, write_bundle
 from model.files import publishing, write_manifest
 from tests.indexer.index_making import (
     WIDTH,

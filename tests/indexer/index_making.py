@@ -17,8 +17,9 @@ from indexer.products import rounding_bound
 from indexer.search import DomainIndex, Query
 from indexer.spec import FlatSpec, IndexSettings, IndexSpec
 from indexer.store import Store
-from model.bundle import Bundle, DomainTables, Floats, write_bundle
-from model.data.vocabulary import Rows, StringTable, Vocabulary
+from model.arrays import Floats, Rows
+from model.bundle import Bundle, DomainTables, write_bundle
+from model.data.vocabulary import StringTable, Vocabulary
 from model.files import publishing
 
 SIZES = {"books": 70, "films": 1500}

@@ -9,8 +9,8 @@ import numpy as np
 
 from indexer.bitmaps import Bitmap, RowSet
 from indexer.search import DomainIndex, Query
+from model.arrays import Rows
 from model.bundle import DomainTables
-from model.data.vocabulary import Rows
 from tests.indexer.index_making import (
     clustered,
     index_of,

@@ -19,7 +19,7 @@ from indexer.recall import exact_top, recall
 from indexer.release import Release
 from indexer.search import Query
 from indexer.spec import HnswSpec, IvfByteSpec, IvfSpec
-from model.bundle import Floats
+from model.arrays import Floats
 from tests.indexer.appending import (
     ITEMS,
     KINDS,

@@ -12,8 +12,7 @@ from indexer import blas, blocks, engine
 from indexer.blocks import best_products
 from indexer.products import longest, rounding_bound
 from indexer.search import Query
-from model.bundle import Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
 from tests.indexer.index_making import (
     clustered,
     faiss_engine,

@@ -8,7 +8,7 @@ import pytest
 
 from indexer.diff import DiffSettings, diff, diff_lines
 from indexer.release import Release
-from model.bundle import Bundle, DomainTables, Floats, write_bundle
+from model.bundle import Bundle, DomainTables, write_bundle
 from model.files import publishing
 from tests.commands import Command
 from tests.indexer.index_making import built_in, clustered, silent, tables_of
@@ -34,10 +34,8 @@ def books(
     """Make a domain with preference vectors of some users."""
     generator = np.random.default_rng(seed)
     table = clustered(items, width, generator)
-    queries: Floats | None = None
-    if users is not None:
-        queries = generator.standard_normal((users, width)).astype(np.float32)
-    return tables_of("books", table, queries=queries)
+    drawn = generator.standard_normal((users or 0, width)).astype(np.float32)
+    return tables_of("books", table, queries=drawn if users is not None else None)
 
 
 def slow_overlap(old: DomainTables, new: DomainTables, k: int) -> float:

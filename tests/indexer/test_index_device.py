@@ -7,8 +7,8 @@ from indexer import device as device_module
 from indexer.device import DeviceTable
 from indexer.products import exact_products, longest, rough_products, rounding_bound
 from indexer.search import Query
-from model.bundle import DomainTables, Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
+from model.bundle import DomainTables
 from tests.indexer.index_making import faiss_engine, index_of, rows_of
 from tests.indexer.parity import EVERY, ITEMS, WIDTH, all_questions, assert_exact, tables_with_ties
 

@@ -15,8 +15,8 @@ from indexer.sample import preference_like, sample_of
 from indexer.search import Query
 from indexer.spec import IndexSettings
 from indexer.trial import try_out
-from model.bundle import Bundle, DomainTables, Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
+from model.bundle import Bundle, DomainTables
 from model.errors import BadArtifactError
 from tests.indexer.index_making import (
     built_in,

@@ -21,8 +21,8 @@ from indexer.spec import (
     IvfSpec,
     ListedSpec,
 )
-from model.bundle import DomainTables, Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
+from model.bundle import DomainTables
 from tests.indexer.index_making import (
     clustered,
     curved,

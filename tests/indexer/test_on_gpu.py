@@ -26,7 +26,8 @@ from indexer.spec import (
     IvfSpec,
 )
 from indexer.store import Store
-from model.bundle import Bundle, DomainTables, Floats
+from model.arrays import Floats
+from model.bundle import Bundle, DomainTables
 from tests.indexer.index_making import (
     clustered,
     faiss_engine,

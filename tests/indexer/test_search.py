@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from indexer.engine import Engine
 from indexer.search import DEPTHS, Query
-from model.bundle import DomainTables, Floats
+from model.arrays import Floats
+from model.bundle import DomainTables
 from model.errors import InvalidInputError
 from tests.indexer.index_making import (
     ContraryEngine,

@@ -17,7 +17,8 @@ from indexer.release import FORMAT, KIND, Release
 from indexer.search import DomainIndex, Query
 from indexer.spec import KINDS, IndexSettings, IvfSpec, read_spec
 from indexer.store import Store
-from model.bundle import Bundle, Floats, write_bundle
+from model.arrays import Floats
+from model.bundle import Bundle, write_bundle
 from model.derived import cold_items
 from model.errors import BadArtifactError
 from model.files import publishing, write_manifest

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from indexer.release import Release
+from model.basis import Basis
 from model.bundle import Bundle, write_bundle
 from model.files import publishing
-from model.inference import Basis, Inference
+from model.inference import Inference
 from model.weight_names import encoder_table_name, item_table_name
 from server.engine import Engine
 from server.messages import Choice, Recommendation, RecommendQuestion

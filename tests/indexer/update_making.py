@@ -17,7 +17,7 @@ from indexer.search import DomainIndex, Query
 from indexer.spec import IndexSettings
 from indexer.store import Store
 from indexer.update import Updated, update
-from model.bundle import Floats
+from model.arrays import Floats
 from tests.indexer.index_making import silent
 
 SET, ATTRIBUTE = "chosen", "colour"

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.bundle import Bundle, Floats
-from model.data.vocabulary import Rows
+from model.arrays import Floats, Rows
+from model.bundle import Bundle
 from model.gur_cache import GurCache
 from model.inference import Inference
 

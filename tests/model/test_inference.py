@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
-from model.bundle import Bundle, DomainTables, Floats, write_bundle
-from model.data.vocabulary import Rows, StringTable, Vocabulary
+from model.arrays import Floats, Rows
+from model.basis import Basis
+from model.bundle import Bundle, DomainTables, write_bundle
+from model.data.vocabulary import StringTable, Vocabulary
 from model.errors import BadArtifactError, NotFoundError, UnavailableDeviceError
-from model.inference import Basis, BundleScorer, Encoded, Inference, show_gurs
+from model.inference import BundleScorer, Encoded, Inference, show_gurs
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks, initialise
 from model.weight_names import item_table_name
@@ -26,7 +27,6 @@ SIZE = NetworkSettings(
 )
 TOLERANCE = 1e-5
 History = dict[str, Rows]
-Weights = dict[str, NDArray[Any]]
 
 
 def rows(*numbers: int) -> Rows:
@@ -67,9 +67,9 @@ def write(
     networks: ServingNetworks,
     *,
     size: Mapping[str, Any],
-    change: Callable[[Weights], object] = lambda _: None,
+    change: Callable[[dict[str, Floats]], object] = lambda _: None,
 ) -> Bundle:
-    weights: Weights = {name: value.numpy() for name, value in networks.state_dict().items()}
+    weights = {name: value.numpy() for name, value in networks.state_dict().items()}
     domains = []
     for name, items in ITEMS.items():
         ids = Vocabulary(StringTable.of(f"{name}{item:02d}" for item in range(items)))
@@ -342,7 +342,7 @@ NORM = "gur_encoder.encoder.norm.weight"
     ],
 )
 def test_weights_that_do_not_fit_the_networks_are_refused(
-    change: Callable[[Weights], object],
+    change: Callable[[dict[str, Floats]], object],
     reason: str,
     networks: ServingNetworks,
     tmp_path: Path,

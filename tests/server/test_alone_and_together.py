@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from indexer.release import latest
+from model.basis import Basis
 from model.errors import RecGuruError
-from model.inference import Basis
 from server.engine import Engine
 from server.messages import Choice, ItemRank, Ranking, Recommendation, RecommendQuestion
 from tests.server.three_domains import ITEMS, Memory, random_questions, release_of

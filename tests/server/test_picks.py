@@ -8,8 +8,8 @@ import pytest
 from indexer.attributes import Attribute
 from indexer.bitmaps import Bitmap, bytes_of, smaller_of_both
 from indexer.search import DomainIndex, Query
+from model.arrays import Rows
 from model.bundle import DomainTables
-from model.data.vocabulary import Rows
 from model.errors import NotFoundError
 from server.config import RequestLimits
 from server.messages import Choice, Filter

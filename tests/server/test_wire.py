@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recguru.v1 import recommender_pb2 as pb
 
+from model.basis import Basis
 from model.errors import NotFoundError
-from model.inference import Basis
 from server import wire
 from server.config import RequestLimits
 from server.messages import (

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from model.arrays import Floats, Rows
 from model.baselines.system import System, Tensors
-from model.bundle import Floats
 from model.data.dataset import Dataset
 from model.data.training_data import TrainingData
-from model.data.vocabulary import Rows
 from model.errors import BadArtifactError, NotFoundError
 from model.evaluation.protocol import Users, questions
 from model.evaluation.ranking import rank_in_process

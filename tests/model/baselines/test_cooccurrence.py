@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from model.arrays import Floats
 from model.baselines.cooccurrence import (
     Cooccurrence,
     CooccurrenceSettings,
@@ -13,7 +14,6 @@ from model.baselines.cooccurrence import (
     CrossCooccurrenceSettings,
 )
 from model.baselines.popularity import Popularity, PopularitySettings, popularity_shares
-from model.bundle import Floats
 from model.data.dataset import Dataset, DomainData
 from model.data.training_data import TrainingData
 from model.evaluation.protocol import questions

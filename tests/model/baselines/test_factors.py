@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.arrays import Floats
 from model.baselines.bprmf import Bprmf, BprmfSettings
 from model.baselines.factor_system import DomainFactors, FactorSystem
 from model.baselines.factors import (
@@ -16,7 +17,6 @@ from model.baselines.factors import (
     pairwise_loss,
 )
 from model.baselines.popularity import popularity_shares
-from model.bundle import Floats
 from model.data.dataset import Sequences
 from model.data.training_data import TrainingData
 from model.errors import BadArtifactError

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.arrays import Floats
 from model.baselines.bprmf import Bprmf, BprmfSettings
 from model.baselines.cmf import Cmf, CmfSettings
 from model.baselines.cngan import GeneratorSettings, discrimination, learn_generator
@@ -11,7 +12,6 @@ from model.baselines.doml import Metric, MetricSettings, Rotation, metric_loss, 
 from model.baselines.factor_system import DomainFactors
 from model.baselines.mfem import MappingSettings, learn_map
 from model.baselines.transfer import Merge, MergeSettings
-from model.bundle import Floats
 from model.data.training_data import TrainingData
 from model.networks.perceptron import Perceptron
 from tests.model.baselines.systems_under_test import SYSTEMS

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from model.arrays import Floats
 from model.baselines.system import Tensors
-from model.bundle import Floats
 from model.comparison.compare import Comparison, compare
 from model.comparison.settings import CompareSettings
 from model.comparison.systems import Entry, Fit, Task

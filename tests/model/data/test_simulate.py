@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from model.arrays import Floats
 from model.baselines.cooccurrence import Cooccurrence, CooccurrenceSettings
 from model.baselines.popularity import Popularity, PopularitySettings, popularity_shares
-from model.bundle import Floats
 from model.data.dataset import Dataset
 from model.data.simulate import SimulationSettings, simulate
 from model.data.simulate_titles import GENRES, series_titles

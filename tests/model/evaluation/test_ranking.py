@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from model.arrays import Floats
 from model.baselines.popularity import Popularity
-from model.bundle import Floats
 from model.data.dataset import Dataset
 from model.errors import BadArtifactError
 from model.evaluation.protocol import NEGATIVES, History, Questions, Users, questions

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from model.bundle import Floats
+from model.arrays import Floats
 from model.data.training_data import TrainingData
 from model.errors import TrainingError
 from model.evaluation.protocol import History, Users

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.bundle import Floats
-from model.data.vocabulary import Rows
-from model.inference import Basis, Inference
+from model.arrays import Floats, Rows
+from model.basis import Basis
+from model.inference import Inference
 from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks, TrainingNetworks, initialise
 

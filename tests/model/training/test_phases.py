@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from model.bundle import Floats
+from model.arrays import Floats, Rows
 from model.data.dataset import Dataset, DomainData, Sequences
 from model.data.training_data import TrainingData
-from model.data.vocabulary import Rows, StringTable
+from model.data.vocabulary import StringTable
 from model.errors import BadDataError
 from model.inference import Inference
 from model.training.context import Context
