@@ -27,14 +27,13 @@ from model.baselines.popularity import (
     PopularitySettings,
 )
 from model.bundle import Bundle
-from model.comparison.bootstrap import gains
 from model.data.dataset import Dataset
 from model.data.training_data import TrainingData
 from model.errors import RecGuruError
 from model.evaluation.protocol import Scorer, Split, questions
 from model.evaluation.ranking import Ranks, rank_in_process
 from model.inference import BundleScorer
-from model.metrics import RankArray
+from model.metrics import RankArray, gains
 from model.training.context import untied_places
 from model.training.settings import TrainSettings
 
@@ -95,7 +94,7 @@ def main() -> None:
         f"{'questions':28}{sum(int((~f).sum()) for f in flags):32,}"
         f"{sum(int(f.sum()) for f in flags):32,}"
     )
-    for name, scorer in scorers(options.run, data.parted(untied)).items():
+    for name, scorer in scorers(options.run, data.untied(untied)).items():
         ranks = [rank_in_process(scorer, each) for each in asked]
         tied = line([(found, ~members) for found, members in zip(ranks, flags, strict=True)])
         new = line(list(zip(ranks, flags, strict=True)))

@@ -36,7 +36,8 @@ from model.training.context import Context
 from model.training.fine_tuning import FineTuning
 from model.training.joint import JointFineTuning
 from model.training.parallel import Team, assemble
-from model.training.phases import Adversarial, Phase, PreTraining
+from model.training.phase import Phase
+from model.training.phases import Adversarial, PreTraining
 from model.training.presets import PRESETS
 from model.training.settings import TrainSettings
 

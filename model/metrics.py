@@ -89,7 +89,13 @@ def ndcg(ranks: RankArray, k: int) -> float:
     Raises:
         ValueError: If there is no rank, a rank is negative, or `k` is below 1.
     """
-    return _mean(ranks, k, lambda found: 1 / np.log2(found + 1))
+    return _mean(ranks, k, _gain)
+
+
+def gains(ranks: RankArray, k: int) -> NDArray[np.float64]:
+    """Return what each question adds to `ndcg`, (Q,) -> (Q,), between 0 and 1."""
+    found = (ranks >= 1) & (ranks <= k)
+    return np.where(found, _gain(np.where(found, ranks, 1).astype(np.float64)), 0.0)
 
 
 def mean_reciprocal_rank(ranks: RankArray) -> float:
@@ -109,6 +115,11 @@ def _target_scores(scores: Floats, targets: Rows) -> Floats:
         raise ValueError(f"a target is outside the rows 1..{scores.shape[1] - 1}")
     own: Floats = scores[np.arange(len(targets)), targets]
     return own
+
+
+def _gain(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = 1 / np.log2(1 + ranks)
+    return found
 
 
 def _mean(

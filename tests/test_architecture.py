@@ -29,6 +29,9 @@ FORBIDDEN = {
     "client": {"indexer", "server", "faiss", "torch", "polars"} | NEVER,
 }
 
+ROOMS = ("data", "evaluation", "networks", "training", "baselines", "comparison")
+"""Of `model`; each builds on those before it alone, and on the modules that lie in none."""
+
 # Who may name a library that most of the code must do without, as the start of a path.
 HOMES = {
     "torch": (
@@ -153,6 +156,24 @@ def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
         if path.parts[0] == package and top(name) in FORBIDDEN[package]
     }
     assert not trespasses
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_of_the_model_imports_only_rooms_before_it(room: str) -> None:
+    later = tuple(f"model.{each}." for each in ROOMS[ROOMS.index(room) + 1 :])
+    trespasses = {
+        f"{path} imports {name}"
+        for path in SHIPPED
+        for name in imported(path)
+        if path.as_posix().startswith(f"model/{room}/") and name.startswith(later)
+    }
+    assert not trespasses
+
+
+def test_every_room_of_the_model_has_its_place_in_the_order() -> None:
+    assert {path.parts[1] for path in SHIPPED if path.parts[0] == "model" and path.parts[2:]} == {
+        *ROOMS
+    }
 
 
 @pytest.mark.parametrize("library", HOMES)

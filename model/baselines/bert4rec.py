@@ -23,7 +23,6 @@ from model.data.batches import pad_slices
 from model.data.training_data import TrainingData, TrainingDomain
 from model.losses import Catalogue, softmax_loss
 from model.training.draws import Draws
-from model.training.reconstruction import draw_negatives
 
 
 class Bert4RecSettings(SequenceSettings):
@@ -96,7 +95,7 @@ def batch_loss(
     hidden = hidden_steps(rows, settings, draws.torch)
     states = network(rows.masked_fill(hidden, network.mask))[hidden]  # (B, T, D) -> (P, D)
     sampled = settings.softmax == "sampled"
-    negatives = draw_negatives(domain, settings.negatives, draws) if sampled else None
+    negatives = draws.negatives(domain, settings.negatives) if sampled else None
     return softmax_loss(states, rows[hidden], Catalogue.of(network.table), negatives)
 
 

@@ -45,6 +45,7 @@ from model.baselines.transfer import (
 from model.data.training_data import TrainingData
 from model.networks.perceptron import Perceptron
 from model.settings import Settings
+from model.training.descent import optimise
 
 _GENERATING, _MERGING = 4, 5
 
@@ -135,10 +136,10 @@ def learn_generator(
         pairs = torch.cat([own[real], other[real]], dim=1)
         mismatched = torch.cat([own[real], other[mistaken]], dim=1)
         told = discrimination(discriminator, pairs, mismatched, made.detach())
-        _step(optimisers[1], told)
+        optimise(optimisers[1], told)
         content = (generator(own[real]) - other[real]).square().sum(dim=1).mean()
         passed = F.softplus(-discriminator(made)).mean()
-        _step(optimisers[0], content + settings.adversarial_weight * passed)
+        optimise(optimisers[0], content + settings.adversarial_weight * passed)
     return generator.requires_grad_(requires_grad=False)
 
 
@@ -162,9 +163,3 @@ def _draws(
         real = random.integers(shared, size=settings.batch_users)
         mistaken = (real + random.integers(1, shared, settings.batch_users)) % shared
         yield real, mistaken, random.integers(unmatched, size=settings.batch_users)
-
-
-def _step(optimiser: Adam, loss: Tensor) -> None:
-    optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    optimiser.step()

@@ -17,10 +17,10 @@ from pydantic import Field
 
 from model.arrays import Floats, Places, Rows
 from model.baselines.likeness import Likeness
-from model.baselines.popularity import item_shares
 from model.baselines.system import Tensors
 from model.baselines.tensors import of_domain, stored
 from model.data.dataset import Sequences
+from model.data.popularity import item_shares
 from model.data.training_data import TrainingData, TrainingDomain
 from model.evaluation.protocol import History, Users
 from model.settings import Settings

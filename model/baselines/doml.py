@@ -40,6 +40,7 @@ from model.baselines.transfer import (
 )
 from model.data.training_data import TrainingData
 from model.settings import Settings
+from model.training.descent import optimise
 
 _MAPPING, _MERGING = 6, 7
 _COMPARED_TOGETHER = 256
@@ -201,9 +202,7 @@ class Metric:
         mapped = self._rotation(self._first[pairs])
         near, far = self._second[pairs], self._second[others]
         loss = metric_loss(mapped, near, far, self._settings.margin)
-        self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        self._optimiser.step()
+        optimise(self._optimiser, loss)
         self._rotation.straighten()
 
 

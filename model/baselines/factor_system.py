@@ -15,9 +15,9 @@ from typing import Self
 import numpy as np
 
 from model.arrays import Floats
-from model.baselines.popularity import item_shares
 from model.baselines.system import Tensors
 from model.baselines.tensors import of_domain, stored
+from model.data.popularity import item_shares
 from model.data.training_data import TrainingData
 from model.evaluation.protocol import History, Users
 

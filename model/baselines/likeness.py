@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arrays import Floats, Places, Rows
-from model.data.dataset import Sequences
+from model.data.dataset import Sequences, ranges
 
 Worths = NDArray[np.floating]
 
@@ -109,14 +109,6 @@ class Likeness:
         return totals.reshape(shape).astype(np.float32)
 
 
-def ranges(starts: Places, lengths: Places) -> Places:
-    """Put the ranges start..start + length - 1 end to end."""
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    found: Places = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
-    return found
-
-
 def _distinct(sequences: Sequences, size: int) -> Sequences:
     owners = np.repeat(np.arange(len(sequences)), sequences.lengths)
     keys = np.unique(owners * size + sequences.rows)
@@ -141,7 +133,7 @@ def _pairs(first: Sequences, second: Sequences, size: int) -> Iterator[Places]:
     for part in np.unique(parts):
         users = np.flatnonzero(parts == part)
         owner = np.repeat(users, first.lengths[users])  # one for each row of these baskets
-        rows = first.rows[ranges(first.starts[users], first.lengths[users])]
+        rows = first.take(users).rows
         left = np.repeat(rows, counts[owner])
-        right = second.rows[ranges(second.starts[owner], counts[owner])]
+        right = second.take(owner).rows
         yield left.astype(np.int64) * size + right

@@ -35,6 +35,7 @@ from model.baselines.transfer import (
 from model.data.training_data import TrainingData
 from model.networks.perceptron import Perceptron
 from model.settings import Settings
+from model.training.descent import optimise
 from model.training.selection import Selection
 
 _MAPPING, _MERGING = 2, 3
@@ -128,9 +129,7 @@ def learn_map(
         generator = np.random.default_rng([*path, step])
         users = generator.choice(learned, min(settings.batch_users, len(learned)), replace=False)
         loss = (network(sources[users]) - targets[users]).square().sum(dim=1).mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        optimise(optimiser, loss)
         if selection.is_due(step + 1):
             selection.look()
             if selection.is_over:

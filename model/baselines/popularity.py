@@ -12,7 +12,8 @@ from pydantic import Field
 from model.arrays import Floats, Places
 from model.baselines.system import Tensors
 from model.baselines.tensors import of_domain, stored
-from model.data.dataset import DomainData, Sequences
+from model.data.dataset import Sequences
+from model.data.popularity import item_shares
 from model.data.training_data import TrainingData
 from model.evaluation.protocol import History, Users
 from model.settings import Settings
@@ -134,14 +135,3 @@ def _latest(training: Sequences, users: Places, last: int) -> Sequences:
 
 def _others(data: TrainingData) -> dict[str, str]:
     return {each.name: data.other_than(each).name for each in data.domains}
-
-
-def popularity_shares(domain: DomainData) -> Floats:
-    """Return the share of the training interactions each item has -> (V + 1,), 0 for padding."""
-    return item_shares(domain.training(), len(domain.vocabulary))
-
-
-def item_shares(training: Sequences, items: int) -> Floats:
-    """Return the share of the rows each of V items has -> (V + 1,), 0 for padding."""
-    counts = np.bincount(training.rows, minlength=items + 1)
-    return (counts / max(int(counts.sum()), 1)).astype(np.float32)

@@ -27,7 +27,6 @@ from model.data.batches import pad_slices
 from model.data.training_data import TrainingData, TrainingDomain
 from model.losses import Catalogue, softmax_loss
 from model.training.draws import Draws
-from model.training.reconstruction import draw_negatives
 
 _REDRAWS = 20
 
@@ -96,7 +95,7 @@ def batch_loss(
     real = read != 0
     states = network(read)[real]  # (B, T, D) -> (P, D)
     if settings.loss == "softmax":
-        negatives = draw_negatives(domain, settings.negatives, draws)
+        negatives = draws.negatives(domain, settings.negatives)
         items = Catalogue.of(network.table)
         return softmax_loss(states, wanted[real], items, negatives)
     others = unowned_rows(rows, domain.items, draws.torch)[:, 1:]

@@ -11,16 +11,15 @@ from torch import Tensor
 from torch.optim import Adam
 
 from model.arrays import Places
-from model.baselines.popularity import item_shares
 from model.baselines.sequential import (
     SequenceNetwork,
     SequenceSettings,
     SequenceSystem,
     blank_network,
 )
+from model.data.popularity import item_shares
 from model.data.training_data import TrainingData, TrainingDomain
 from model.evaluation.validation import Validation
-from model.networks.blocks import draw_dropout_from
 from model.networks.system import initialise
 from model.training.descent import optimise
 from model.training.draws import BatchPlan, Draws
@@ -91,8 +90,7 @@ def _fitted(
     if steps:
         steps = max(steps, settings.least_steps)
     for step in range(steps):
-        draws.start_step(step)
-        draw_dropout_from(network, draws.torch)
+        draws.start_step(step, network)
         optimiser.param_groups[0]["lr"] = learning_rate(settings, step, steps)
         optimise(optimiser, loss(network.train(), domain, users[plan.batch(step)], draws))
         if selection.is_due(step + 1) or step + 1 == steps:

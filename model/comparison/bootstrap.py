@@ -6,20 +6,12 @@ Shapes: Q users, D differences, R resamples.
 import numpy as np
 from numpy.typing import NDArray
 
-from model.metrics import RankArray
-
 Numbers = NDArray[np.float64]
 
 QUANTILES = (0.025, 0.975)
 """The ends of the 95 % interval."""
 
 _DRAWS_TOGETHER = 4_000_000
-
-
-def gains(ranks: RankArray, k: int) -> Numbers:
-    """Return each user's NDCG at `k`, (Q,) -> (Q,): 1 / log2(1 + rank) up to rank `k`, else 0."""
-    found = (ranks >= 1) & (ranks <= k)
-    return np.where(found, 1 / np.log2(1 + np.where(found, ranks, 1)), 0.0)
 
 
 def intervals(differences: Numbers, *, resamples: int, seed: int) -> Numbers:

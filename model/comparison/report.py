@@ -22,11 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from model.comparison.bootstrap import Numbers, gains, intervals
+from model.comparison.bootstrap import Numbers, intervals
 from model.comparison.results import SLICES, Result, RunRanks
 from model.comparison.runs import Finished
 from model.errors import BadArtifactError
 from model.evaluation.report import FIGURES, RANKINGS
+from model.metrics import gains
 
 MAIN = "ndcg@10"
 """Of the full ranking; what systems are chosen and compared by."""

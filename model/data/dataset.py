@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.arrays import Rows
+from model.arrays import Places, Rows
 from model.data.vocabulary import StringTable, Vocabulary
 from model.errors import BadArtifactError, NotFoundError
 from model.files import check_files, read_manifest, write_manifest
@@ -39,7 +39,7 @@ class Sequences:
     rows: Rows
     """The rows of all users, (total,)."""
 
-    ends: NDArray[np.int64]
+    ends: Places
     """Where each user's rows end in `rows`, (U,)."""
 
     @classmethod
@@ -58,23 +58,34 @@ class Sequences:
         return self.rows[start : int(self.ends[user])]
 
     @property
-    def starts(self) -> NDArray[np.int64]:
+    def starts(self) -> Places:
         """Where each user's rows begin in `rows`, (U,)."""
         return np.concatenate([np.zeros(1, np.int64), self.ends[:-1]])[: len(self.ends)]
 
     @property
-    def lengths(self) -> NDArray[np.int64]:
+    def lengths(self) -> Places:
         """How many rows each user has, (U,)."""
         return np.diff(self.ends, prepend=0)
 
-    def without_last(self, counts: NDArray[np.int64]) -> "Sequences":
+    def without_last(self, counts: Places) -> "Sequences":
         """Drop the last `counts[user]` rows of each user, counts (U,) between 0 and the length."""
         keep = self.lengths - counts
-        ends = np.cumsum(keep)
-        place = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(
-            self.starts - (ends - keep), keep
-        )
-        return Sequences(np.asarray(self.rows[place], np.int32), ends)
+        places = ranges(self.starts, keep)
+        return Sequences(np.asarray(self.rows[places], np.int32), np.cumsum(keep))
+
+    def take(self, users: Places) -> "Sequences":
+        """Return those of some users (B,), in the order asked for, whoever comes twice."""
+        lengths = self.lengths[users]
+        places = ranges(self.starts[users], lengths)
+        return Sequences(np.asarray(self.rows[places], np.int32), np.cumsum(lengths))
+
+
+def ranges(starts: Places, lengths: Places) -> Places:
+    """Put the ranges start..start + length - 1 end to end, starts and lengths (n,)."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    found: Places = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +97,7 @@ class DomainData:
     users: StringTable
     sequences: Sequences
 
-    def held_out(self) -> NDArray[np.int64]:
+    def held_out(self) -> Places:
         """Count the rows of each user kept from training, (U,): 2, or 0 of fewer than 3 rows."""
         return np.where(self.sequences.lengths > HELD_OUT, HELD_OUT, 0).astype(np.int64)
 

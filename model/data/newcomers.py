@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from model.arrays import Places
 from model.data.dataset import FORMAT, KIND, Dataset, write_dataset
 from model.data.report import shared_figures
 from model.errors import NotFoundError, RecGuruError
@@ -24,12 +24,23 @@ _HAIR = 1e-9
 """More than a product of floats is off, less than a user: 0.29 of 100 are 29."""
 
 
-def draw_newcomers(shared: int, *, share: float, seed: int) -> NDArray[np.int64]:
+def draw_newcomers(shared: int, *, share: float, seed: int) -> Places:
     """Draw a share of so many shared users, rounded down -> places among them, ascending, (K,).
 
     With one seed, those of a lower share are among those of a higher one.
     """
-    order = np.random.default_rng([seed, _DRAW]).permutation(shared)
+    return draw_untied(shared, share=share, path=(seed, _DRAW))
+
+
+def draw_untied(shared: int, *, share: float, path: tuple[int, ...]) -> Places:
+    """Draw which of so many shared users are taken for two users each -> places, ascending, (K,).
+
+    Args:
+        shared: How many there are.
+        share: Of them, at least 0 and below 1; rounded down.
+        path: What the draw follows from.
+    """
+    order = np.random.default_rng(path).permutation(shared)
     return np.sort(order[: int(share * shared + _HAIR)])
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model.arrays import Places
+from model.arrays import Places, Rows
 from model.data.dataset import Dataset, Sequences
 from model.errors import BadDataError
 
@@ -59,7 +59,7 @@ class TrainingData:
             )
         return cls((domains[0], domains[1]), shared)
 
-    def parted(self, places: Places) -> "TrainingData":
+    def untied(self, places: Places) -> "TrainingData":
         """Return the same data in which some shared users, by place in `shared`, are two users."""
         domains = []
         for place, domain in enumerate(self.domains):
@@ -67,6 +67,15 @@ class TrainingData:
             other[self.shared[places, place]] = -1
             domains.append(replace(domain, other=other))
         return TrainingData((domains[0], domains[1]), np.delete(self.shared, places, axis=0))
+
+    def history(self, domain: TrainingDomain, user: int) -> dict[str, Rows]:
+        """Return the training rows of a user of a domain by name of domain, a shared user's two."""
+        history = {domain.name: domain.training[user]}
+        elsewhere = int(domain.other[user])
+        if elsewhere >= 0:
+            other = self.other_than(domain)
+            history[other.name] = other.training[elsewhere]
+        return history
 
     def other_than(self, domain: TrainingDomain) -> TrainingDomain:
         """Return the other of the two domains."""

@@ -143,7 +143,7 @@ def questions(
     users = np.flatnonzero(own.held_out())
     negatives = draw_negatives(
         negative_weights(own.training(), len(own.vocabulary)),
-        _taken(own.sequences, users),
+        own.sequences.take(users),
         NEGATIVES,
         np.random.default_rng([seed, 0 if first else 1]),
     )
@@ -175,12 +175,3 @@ def questions(
 def _known(domain: DomainData, split: Split) -> Sequences:
     held_out = domain.held_out()
     return domain.sequences.without_last(np.minimum(held_out, 1) if split == "test" else held_out)
-
-
-def _taken(sequences: Sequences, users: Places) -> Sequences:
-    lengths = sequences.lengths[users]
-    ends = np.cumsum(lengths)
-    place = np.arange(int(lengths.sum())) + np.repeat(
-        sequences.starts[users] - (ends - lengths), lengths
-    )
-    return Sequences(np.asarray(sequences.rows[place], np.int32), ends)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from model.arrays import Places, Rows
+from model.arrays import Places
 from model.data.training_data import TrainingData
 from model.errors import TrainingError
 from model.evaluation.protocol import Scorer, Users
@@ -20,6 +20,7 @@ class Validation:
     """The validation questions of one domain: training rows of both in, the next row out."""
 
     def __init__(self, data: TrainingData, domain: str) -> None:
+        self._data = data
         self._domain = next(each for each in data.domains if each.name == domain)
         self._other = data.other_than(self._domain)
         asked = np.flatnonzero(self._domain.validation)
@@ -45,7 +46,7 @@ class Validation:
 
     def _ranks(self, scorer: Scorer, users: Places) -> Places:
         own, other = self._domain, self._other
-        histories = [self._history(int(user)) for user in users]
+        histories = [self._data.history(own, int(user)) for user in users]
         who: Users = {own.name: users, other.name: own.other[users]}
         scores = np.array(scorer.scores(own.name, histories, who))  # (B, V + 1)
         lengths = [len(history[own.name]) for history in histories]
@@ -57,10 +58,3 @@ class Validation:
             raise TrainingError(
                 f"domain {own.name!r}: {error} on validation rows; lower the learning rate"
             ) from None
-
-    def _history(self, user: int) -> dict[str, Rows]:
-        history = {self._domain.name: self._domain.training[user]}
-        other = int(self._domain.other[user])
-        if other >= 0:
-            history[self._other.name] = self._other.training[other]
-        return history

@@ -23,6 +23,7 @@ from model.data.training_data import TrainingDomain
 from model.files import write_bytes_atomically
 from model.networks.blocks import undrawn_linear
 from model.training.context import Context
+from model.training.descent import optimise
 
 GURS = "gurs-{phase}.safetensors"
 """What `write_gurs` leaves in a run: by domain (B, D), float32."""
@@ -146,9 +147,7 @@ def domain_accuracy(first: Tensor, second: Tensor, generator: np.random.Generato
     for _ in range(min(max(steps, _LEAST_STEPS), _MOST_STEPS)):
         chosen = torch.randint(2 * learned, (_BATCH,), generator=draws)
         loss = F.binary_cross_entropy_with_logits(judge(gurs[chosen]).squeeze(1), labels[chosen])
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimiser.step()
+        optimise(optimiser, loss)
     with torch.no_grad():
         said = judge(gurs[2 * learned :]).squeeze(1) > 0
     return float((said == (labels[2 * learned :] > 0)).float().mean())

@@ -20,8 +20,7 @@ from model.inference import Inference
 from model.losses import softmax_loss
 from model.training.context import Context
 from model.training.descent import Descent
-from model.training.phases import Figures
-from model.training.reconstruction import draw_negatives, start_step
+from model.training.phase import Figures
 from model.training.selection import Selection
 
 _KEPT = 10  # one shared user in so many is kept from learning
@@ -74,7 +73,7 @@ class Bridging:
     def step(self, step: int) -> Figures:
         """Foretell the latest rows of some shared users in each domain from the other."""
         settings = self._settings
-        start_step(self._context, self._draws, step)
+        self._draws.start_step(step, self._context.networks)
         self._context.networks.eval()
         self._bridges.train()
         count = min(settings.batch_users, len(self._learned))
@@ -104,7 +103,7 @@ class Bridging:
         chosen = context.on_device(users)
         states = serving.bridge(domain.name)(self._preferred(1 - place)[chosen])
         targets = context.rows(domain, self._shared[users, place], longest=1)[:, 0]
-        negatives = draw_negatives(domain, self._settings.negatives, self._draws)
+        negatives = self._draws.negatives(domain, self._settings.negatives)
         items = context.catalogue(serving.recommender(domain.name).embedding).standing_still()
         return softmax_loss(context.sharpened(states), targets, items, negatives)
 

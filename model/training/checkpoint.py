@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 from model.errors import BadArtifactError, RecGuruError
 from model.files import check_files, publishing, read_manifest, write_manifest
 from model.tensor_files import writing_tensors
-from model.training.phases import Phase
+from model.training.phase import Phase
 
 KIND = "recguru-checkpoint"
 FORMAT = 1

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from model.arrays import Places
 from model.data.batches import alike, pad_slices
+from model.data.newcomers import draw_untied
 from model.data.training_data import TrainingData, TrainingDomain
 from model.losses import Catalogue
 from model.networks.autoencoder import DomainEmbedding
@@ -71,10 +72,10 @@ class Context:
     ) -> Self:
         """Put together what the phases share; who is left untied follows from the seed."""
         untied = untied_places(len(data.shared), settings)
-        parted = data.parted(untied)
+        told = data.untied(untied)
         if settings.network.neighbours:
-            _mix_neighbours(networks, parted, settings.network.neighbours)
-        return cls(parted, networks.to(team.device), settings, team, data.shared[untied])
+            _mix_neighbours(networks, told, settings.network.neighbours)
+        return cls(told, networks.to(team.device), settings, team, data.shared[untied])
 
     @property
     def device(self) -> torch.device:
@@ -191,8 +192,7 @@ class Context:
 
 def untied_places(shared: int, settings: TrainSettings) -> Places:
     """Say which of so many shared users a training takes for two users each -> places, (K,)."""
-    order = np.random.default_rng([settings.seed, _UNTIED]).permutation(shared)
-    return np.sort(order[: int(settings.untied_share * shared)])
+    return draw_untied(shared, share=settings.untied_share, path=(settings.seed, _UNTIED))
 
 
 def _mix_neighbours(networks: TrainingNetworks, data: TrainingData, count: int) -> None:

@@ -3,14 +3,17 @@
 A step that is repeated after a resume draws what it drew the first time, so a checkpoint needs to
 hold no more of the generators than the number of the step.
 
-Shapes: U users of a domain, B users in a batch.
+Shapes: U users of a domain, B users in a batch, N negatives, V items of a domain.
 """
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from model.arrays import Places
 from model.data.batches import shuffled_batches
+from model.data.training_data import TrainingDomain
+from model.networks.blocks import draw_dropout_from
 
 _TORCH_SEEDS = 2**63
 _DROPOUT = 2**32 - 1  # apart from the other numbers that draws follow from
@@ -40,13 +43,24 @@ class Draws:
         self.numpy = np.random.default_rng(self._path)
         """Follows `start_step`; for what is drawn on the host."""
 
-    def start_step(self, step: int) -> None:
-        """Set all generators to where the step begins."""
+    def start_step(self, step: int, network: nn.Module | None = None) -> None:
+        """Set all generators to where the step begins; the dropout of the network follows them."""
         self.numpy = np.random.default_rng([*self._path, step])
         self.torch.manual_seed(int(self.numpy.integers(_TORCH_SEEDS)))
         if self._apart is not None:
             own = np.random.default_rng([*self._path, step, _DROPOUT + self._apart])
             self.dropout.manual_seed(int(own.integers(_TORCH_SEEDS)))
+        if network is not None:
+            draw_dropout_from(network, self.dropout)
+
+    def negatives(self, domain: TrainingDomain, count: int) -> Tensor | None:
+        """Draw items for a sampled softmax, each of V as likely -> (N,); none where N reaches V."""
+        if count >= domain.items:
+            return None
+        generator = self.torch
+        return torch.randint(
+            1, domain.items + 1, (count,), generator=generator, device=generator.device
+        )
 
 
 class BatchPlan:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from model.arrays import Floats, Rows
-from model.baselines.popularity import popularity_shares
+from model.arrays import Floats
 from model.bundle import DomainTables, write_bundle
 from model.data.dataset import Dataset
-from model.data.training_data import TrainingData, TrainingDomain
+from model.data.popularity import popularity_shares
+from model.data.training_data import TrainingData
 from model.files import publishing
 from model.inference import Inference
 from model.networks.settings import NetworkSettings
@@ -96,7 +96,7 @@ def user_queries(
         return None
     generator = np.random.default_rng([_SEED, place])
     users = generator.permutation(asked)[:QUERIES].tolist()
-    histories = [_history(data, domain, user) for user in users]
+    histories = [data.history(domain, user) for user in users]
     names = [each.name for each in data.domains]
     device = next(networks.parameters()).device
     trains = networks.training
@@ -107,12 +107,3 @@ def user_queries(
     # Networks that overflow are refused where they are asked; no index is tuned for them.
     found = found[np.isfinite(found).all(axis=1)]
     return found if len(found) else None
-
-
-def _history(data: TrainingData, domain: TrainingDomain, user: int) -> dict[str, Rows]:
-    other = data.other_than(domain)
-    history = {domain.name: domain.training[user]}
-    elsewhere = int(domain.other[user])
-    if elsewhere >= 0:
-        history[other.name] = other.training[elsewhere]
-    return history

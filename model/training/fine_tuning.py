@@ -18,8 +18,7 @@ from model.losses import bpr_loss, softmax_loss
 from model.training.context import Context
 from model.training.descent import Descent
 from model.training.memory import Views, draw_views
-from model.training.phases import Figures, plans_of
-from model.training.reconstruction import draw_negatives, start_step
+from model.training.phase import Figures, plans_of
 from model.training.selection import Selection
 from model.training.validation import validation_of
 
@@ -67,7 +66,7 @@ class FineTuning:
     def step(self, step: int) -> Figures:
         """Predict each item of a batch of users from what came before it."""
         context, settings = self._context, self._settings
-        start_step(context, self._draws, step)
+        self._draws.start_step(step, context.networks)
         context.networks.eval()
         self._recommender.train()
         users = self._plan.batch(step)
@@ -95,7 +94,7 @@ class FineTuning:
 
     def _loss(self, states: Tensor, targets: Tensor) -> Tensor:
         items = self._context.catalogue(self._recommender.embedding)
-        negatives = draw_negatives(self._domain, self._settings.negatives, self._draws)
+        negatives = self._draws.negatives(self._domain, self._settings.negatives)
         loss = softmax_loss if self._settings.loss == "softmax" else bpr_loss
         return loss(states, targets, items, negatives)
 

@@ -23,8 +23,7 @@ from model.training.context import Context, Share
 from model.training.critic import CriticTraining
 from model.training.descent import Descent
 from model.training.memory import Views, draw_views
-from model.training.phases import Figures, plans_of
-from model.training.reconstruction import draw_negatives, start_step
+from model.training.phase import Figures, plans_of
 from model.training.selection import Selection
 from model.training.start import item_vectors
 from model.training.validation import validation_of
@@ -83,12 +82,12 @@ class JointFineTuning:
     def step(self, step: int) -> Figures:
         """Predict each item of a batch of users of each domain from what came before it."""
         context, settings = self._context, self._settings
-        start_step(context, self._draws, step)
+        self._draws.start_step(step, context.networks)
         context.networks.train()
         figures: dict[str, Tensor] = {}
         negatives = []
         for domain, plan in zip(context.data.domains, self._plans, strict=True):
-            negatives.append(draw_negatives(domain, settings.negatives, self._draws))
+            negatives.append(self._draws.negatives(domain, settings.negatives))
             loss = self._next_item_loss(domain, plan.batch(step), negatives[-1])
             figures[f"loss/{domain.name}"] = loss
         losses = list(figures.values())

@@ -25,7 +25,8 @@ from model.training.fine_tuning import FineTuning
 from model.training.health import Health, check_weights
 from model.training.joint import JointFineTuning
 from model.training.parallel import Team, assemble
-from model.training.phases import Adversarial, Phase, PreTraining
+from model.training.phase import Phase
+from model.training.phases import Adversarial, PreTraining
 from model.training.record import Keeper, Record, Unrecorded
 from model.training.settings import TrainSettings
 from model.training.summary import SUMMARY, Trained, summary_text

@@ -4,9 +4,7 @@ Shapes: B users, D width.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -16,34 +14,10 @@ from model.losses import generator_loss, shared_user_loss
 from model.training.context import Context, Share
 from model.training.critic import BETAS, CriticTraining
 from model.training.descent import Descent
-from model.training.draws import BatchPlan
-from model.training.reconstruction import autoencode, draw_negatives, start_step
+from model.training.phase import Figures, plans_of
+from model.training.reconstruction import autoencode
 from model.training.selection import Selection
 from model.training.start import item_vectors, joint_item_vectors
-
-Figures = Mapping[str, Tensor]
-"""This process' shares of the scalars of one step, on the device, by name."""
-
-
-class Phase(Protocol):
-    """A part of training that goes step by step and can be put down between any two."""
-
-    name: str
-    steps: int
-    """How many steps it has at most."""
-    selection: Selection | None
-    """Early stopping, where the phase has any."""
-    moves_gurs: bool
-    """Whether the encoder learns in it."""
-
-    def begin(self) -> None:
-        """Do what comes once before the first step."""
-
-    def step(self, step: int) -> Figures:
-        """Train one step; the same step of the same training draws the same."""
-
-    def optimisers(self) -> Mapping[str, Optimizer]:
-        """Return the optimisers by name; a checkpoint holds their state."""
 
 
 class PreTraining:
@@ -91,11 +65,11 @@ class PreTraining:
     def step(self, step: int) -> Figures:
         """Reconstruct a batch of each domain."""
         context = self._context
-        start_step(context, self._draws, step)
+        self._draws.start_step(step, context.networks)
         context.networks.train()
         figures = {}
         for domain, plan in zip(context.data.domains, self._plans, strict=True):
-            negatives = draw_negatives(domain, self._settings.negatives, self._draws)
+            negatives = self._draws.negatives(domain, self._settings.negatives)
             share = context.share(domain, plan.batch(step))
             _, loss = autoencode(context, domain, share, negatives)
             figures[f"reconstruction/{domain.name}"] = loss
@@ -139,7 +113,7 @@ class Adversarial:
 
     def step(self, step: int) -> Figures:
         """Train the critic for some steps, then encoder and decoders for one."""
-        start_step(self._context, self._draws, step)
+        self._draws.start_step(step, self._context.networks)
         return {**self._critic_steps(), **self._generator_step()}
 
     def optimisers(self) -> Mapping[str, Optimizer]:
@@ -172,7 +146,7 @@ class Adversarial:
         context.networks.train()
         gurs, shares, figures = [], [], {}
         for domain, share in self._shares(settings.batch_users):
-            negatives = draw_negatives(domain, settings.negatives, self._draws)
+            negatives = self._draws.negatives(domain, settings.negatives)
             encoded, loss = autoencode(context, domain, share, negatives)
             gurs.append(encoded)
             shares.append(share)
@@ -204,22 +178,3 @@ class Adversarial:
         for domain in self._context.data.domains:
             users = self._draws.numpy.integers(len(domain.training), size=count)
             yield domain, self._context.share(domain, users)
-
-
-def plans_of(context: Context, batch_users: int, phase: int, *, longest: int) -> list[BatchPlan]:
-    """Plan the batches of each domain; an epoch of one domain does not wait for the other's.
-
-    Args:
-        context: The training.
-        batch_users: Users of a batch.
-        phase: Its number, which the order follows from.
-        longest: Most rows of a user that a step works on: users of like many share a batch.
-    """
-    return [
-        BatchPlan(
-            np.minimum(domain.training.lengths, longest),
-            batch_users,
-            (context.settings.seed, phase, place),
-        )
-        for place, domain in enumerate(context.data.domains)
-    ]

@@ -10,9 +10,7 @@ from torch import Tensor
 from model.data.batches import alike
 from model.data.training_data import TrainingDomain
 from model.losses import softmax_loss
-from model.networks.blocks import draw_dropout_from
 from model.training.context import Context, Share
-from model.training.draws import Draws
 
 
 def autoencode(
@@ -45,19 +43,3 @@ def autoencode(
     items = context.catalogue(embedding)
     loss = softmax_loss(torch.cat(states), torch.cat(targets), items, negatives)
     return torch.cat(gurs), share.of_position_mean(loss)
-
-
-def draw_negatives(domain: TrainingDomain, count: int, draws: Draws) -> Tensor | None:
-    """Draw items for a sampled softmax, uniformly -> (count,); none where all items are no more."""
-    if count >= domain.items:
-        return None
-    generator = draws.torch
-    return torch.randint(
-        1, domain.items + 1, (count,), generator=generator, device=generator.device
-    )
-
-
-def start_step(context: Context, draws: Draws, step: int) -> None:
-    """Set all randomness to where a step begins, dropout's included."""
-    draws.start_step(step)
-    draw_dropout_from(context.networks, draws.dropout)

@@ -10,6 +10,7 @@ from ir_measures import RR, Success, nDCG
 
 from model.metrics import (
     RankArray,
+    gains,
     hit_rate,
     mean_reciprocal_rank,
     ndcg,
@@ -127,3 +128,9 @@ def test_figures_agree_with_ir_measures_on_rankings_without_ties(k: int) -> None
     assert ndcg(ranks, k) == pytest.approx(oracle[nDCG @ k], abs=1e-9)
     assert hit_rate(ranks, k) == pytest.approx(oracle[Success @ k], abs=1e-9)
     assert mean_reciprocal_rank(ranks) == pytest.approx(oracle[RR], abs=1e-9)
+
+
+def test_a_gain_is_nothing_beyond_the_cut_and_for_a_target_that_cannot_come_up() -> None:
+    assert gains(np.array([0, 1, 3, 10, 11]), 10).tolist() == pytest.approx(
+        [0, 1, 0.5, 1 / math.log2(11), 0]
+    )

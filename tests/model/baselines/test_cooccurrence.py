@@ -13,8 +13,9 @@ from model.baselines.cooccurrence import (
     CrossCooccurrence,
     CrossCooccurrenceSettings,
 )
-from model.baselines.popularity import Popularity, PopularitySettings, popularity_shares
+from model.baselines.popularity import Popularity, PopularitySettings
 from model.data.dataset import Dataset, DomainData
+from model.data.popularity import popularity_shares
 from model.data.training_data import TrainingData
 from model.evaluation.protocol import questions
 from model.evaluation.ranking import rank_in_process

@@ -16,8 +16,8 @@ from model.baselines.factors import (
     learn,
     pairwise_loss,
 )
-from model.baselines.popularity import popularity_shares
 from model.data.dataset import Sequences
+from model.data.popularity import popularity_shares
 from model.data.training_data import TrainingData
 from model.errors import BadArtifactError
 from tests.model.dataset_making import random_dataset

@@ -8,8 +8,8 @@ from model.baselines.popularity import (
     LatestPopularitySettings,
     Popularity,
     PopularitySettings,
-    popularity_shares,
 )
+from model.data.popularity import popularity_shares
 from model.data.training_data import TrainingData
 from tests.model.dataset_making import dataset_of
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.comparison.bootstrap import gains
 from model.comparison.compare import compare
 from model.comparison.settings import CompareSettings
 from model.comparison.systems import Entry, Task
@@ -14,6 +13,7 @@ from model.data.newcomers import draw_newcomers
 from model.data.training_data import TrainingData
 from model.evaluation.protocol import Scorer, questions
 from model.evaluation.ranking import rank_in_process
+from model.metrics import gains
 from tests.model.comparison.systems_in_tests import Quality, Shares, registry_of, write_folder
 from tests.model.dataset_making import random_dataset
 

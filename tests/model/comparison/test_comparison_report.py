@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.comparison.bootstrap import gains, intervals
+from model.comparison.bootstrap import intervals
 from model.comparison.plots import plot_comparison
 from model.comparison.report import make_report
 from model.comparison.results import (
@@ -208,12 +208,6 @@ def test_an_interval_is_about_two_standard_errors_to_each_side() -> None:
     mean = float(differences.mean())
     assert low == pytest.approx(mean - 1.96 * error, abs=0.2 * error)
     assert high == pytest.approx(mean + 1.96 * error, abs=0.2 * error)
-
-
-def test_a_gain_is_nothing_beyond_the_cut_and_for_a_target_that_cannot_come_up() -> None:
-    assert gains(np.array([0, 1, 3, 10, 11]), 10).tolist() == pytest.approx(
-        [0, 1, 0.5, 1 / math.log2(11), 0]
-    )
 
 
 def test_ranks_come_back_as_they_were_written(tmp_path: Path) -> None:

@@ -72,6 +72,15 @@ def test_any_number_of_last_rows_can_be_dropped(lists: Lists, seed: int) -> None
     assert [left[user].tolist() for user in range(len(lists))] == expected
 
 
+@pytest.mark.parametrize("users", [[2, 0, 2, 1], [1], []])
+def test_users_are_taken_in_the_order_asked_for(users: list[int]) -> None:
+    lists = [[3, 1, 2], [], [5, 4]]
+
+    taken = Sequences.of(lists).take(np.array(users, np.int64))
+
+    assert [taken[place].tolist() for place in range(len(taken))] == [lists[user] for user in users]
+
+
 @pytest.mark.parametrize("verify", [True, False])
 def test_a_dataset_is_the_same_after_writing_and_reading(verify: bool, folder: Path) -> None:
     dataset = Dataset.read(folder, verify=verify)

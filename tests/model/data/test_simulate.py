@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from model.arrays import Floats
 from model.baselines.cooccurrence import Cooccurrence, CooccurrenceSettings
-from model.baselines.popularity import Popularity, PopularitySettings, popularity_shares
+from model.baselines.popularity import Popularity, PopularitySettings
 from model.data.dataset import Dataset
+from model.data.popularity import popularity_shares
 from model.data.simulate import SimulationSettings, simulate
 from model.data.simulate_titles import GENRES, series_titles
 from model.data.training_data import TrainingData

@@ -16,7 +16,8 @@ from model.training.context import Context
 from model.training.draws import BatchPlan, Draws
 from model.training.fine_tuning import FineTuning
 from model.training.memory import draw_views
-from model.training.phases import Adversarial, Phase, PreTraining
+from model.training.phase import Phase
+from model.training.phases import Adversarial, PreTraining
 
 
 def first_and_last(phase: Phase, figure: str) -> tuple[float, float]:
