@@ -1,7 +1,8 @@
 """The one way configuration is declared and read: defaults, a TOML file, the environment, flags.
 
 Later sources win, in that order. One TOML file serves every command; each command reads its own
-table (`[train]`, `[index]`, `[serve]`, ...) and refuses keys it does not know. The environment
+table (`[train]`, `[index]`, `[serve]`, ...) and refuses keys it does not know, and tables that no
+command reads: a server whose tokens stand in `[server]` would ask for none. The environment
 spells a key `RECGURU_<TABLE>_<KEY>`, nested keys joined by two underscores
 (`RECGURU_TRAIN_FINE_TUNING__EPOCHS=8`); a key that is unknown is refused there too.
 """
@@ -34,6 +35,14 @@ DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 S = TypeVar("S", bound=Settings)
 
+TABLES = frozenset(
+    {
+        *("data", "simulate", "train", "compare", "client"),
+        *("index", "measure", "diff", "milvus", "serve"),
+    }
+)
+"""Those of all commands."""
+
 _OF_KUBERNETES = re.compile(r"SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+|PORT")
 """What it tells every container of a service with the name of a table, like `recguru-milvus`."""
 _SECRET = "secret"  # noqa: S105  # the type of an error
@@ -60,8 +69,8 @@ def load_settings(
         The checked settings.
 
     Raises:
-        BadSettingError: If the file is missing or not TOML, or a value or key is refused; the
-            message names the source's key and what it must be.
+        BadSettingError: If the file is missing or not TOML, or a value, key or table is refused;
+            the message names the source's key and what it must be.
     """
     values = _merged(preset or {}, _toml_table(config, table))
     values = _merged(values, _environment(kind, table))
@@ -89,6 +98,11 @@ def _toml_table(config: Path | None, table: str) -> dict[str, Any]:
         raise BadSettingError(f"config file {config}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadSettingError(f"config file {config} is not TOML: {error}") from None
+    if strange := content.keys() - TABLES - {table}:
+        raise BadSettingError(
+            f"config file {config}: no command reads [{min(strange)}]; "
+            f"tables are {', '.join(sorted(TABLES))}"
+        )
     values = content.get(table, {})
     if not isinstance(values, dict):
         raise BadSettingError(f"config file {config}: [{table}] must be a table")

@@ -1,5 +1,6 @@
 """Settings come from four sources, the later winning; what is wrong is named."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import pytest
 from pydantic import Field, ValidationError
 
 from model.errors import BadSettingError
-from model.settings import Settings, load_settings
+from model.settings import TABLES, Settings, load_settings
 
 
 class Steps(Settings):
@@ -182,6 +183,27 @@ def test_a_file_that_is_no_toml_is_refused(content: bytes, message: str, tmp_pat
     with pytest.raises(BadSettingError) as caught:
         load_settings(Walk, table="walk", config=path)
     assert str(caught.value).startswith(message.format(path))
+
+
+@pytest.mark.parametrize("content", ["[serv]\nport = 1", "[server.tokens]\na = 'b'", "seed = 1"])
+def test_what_no_command_reads_is_refused(content: str, config: Path) -> None:
+    config.write_text(f"{content}\n[walk]\nseed = 1\n")
+    found = content.strip("[").partition("]")[0].partition(".")[0].partition(" ")[0]
+
+    with pytest.raises(
+        BadSettingError, match=rf"no command reads \[{found}\]; tables are client, "
+    ):
+        load_settings(Walk, table="walk", config=config)
+
+
+def test_every_table_that_a_command_reads_may_stand_in_the_file() -> None:
+    sources = [
+        path.read_text()
+        for folder in ("model", "indexer", "server", "client")
+        for path in (Path(__file__).parents[2] / folder).rglob("*.py")
+    ]
+    read = {name for text in sources for name in re.findall(r'table="(\w+)"', text)}
+    assert read == TABLES
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
