@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,9 @@ _IN_TURN = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "healthCheckConfig": {"serviceName": SERVICE},
 }
+_KEY = "recguru-key"
+_RELEASE = "recguru-release"
+_SOUND_KEY = re.compile(r"[!-~]{1,512}")
 _RETRY_AFTER_MS = "grpc-retry-pushback-ms"
 
 _SPREAD = 0.2
@@ -114,7 +118,9 @@ class Caller:
         self._address = address
         self._settings = settings
         self._answers = answers
-        self._metadata = _authorization(settings)
+        self._authorization = _authorization(settings)
+        named = settings.release
+        self._metadata = self._authorization + (() if named is None else ((_RELEASE, named),))
         self._generator = np.random.default_rng()
         self._closed = threading.Event()
 
@@ -129,6 +135,7 @@ class Caller:
         *,
         name: str,
         deadline_s: float | None,
+        key: str | None = None,
     ) -> A:
         """Make one call, again while the server is unavailable and time and tries are left.
 
@@ -137,9 +144,11 @@ class Caller:
             request: Its message.
             name: The method's name, for messages.
             deadline_s: Seconds in all, a day for a try at most; None takes that of the settings.
+            key: Whom the call is for; of one key all are answered by one release.
 
         Raises:
-            InvalidInputError: If the server refused the request, or it is too large.
+            InvalidInputError: If the server refused the request, it is too large, or the key is not
+                1 to 512 printable ASCII characters without spaces.
             NotFoundError: If the request names something the server does not have.
             OverloadedError: If the server holds as many calls as it may, to the last try.
             UnauthenticatedError: If the server knows no such token, or wants one.
@@ -150,6 +159,7 @@ class Caller:
         within_s = self._settings.deadline_s if deadline_s is None else deadline_s
         end_s = time.monotonic() + within_s
         waits = backoffs(self._settings, self._generator)
+        metadata = self._metadata if key is None else (*self._metadata, (_KEY, _sound(key)))
         tries = 0
         while True:
             tries += 1
@@ -157,7 +167,7 @@ class Caller:
                 return method(
                     request,
                     timeout=min(max(_SHORTEST_S, end_s - time.monotonic()), _LONGEST_S),
-                    metadata=self._metadata,
+                    metadata=metadata,
                 )
             except ValueError:  # the channel is closed
                 raise self._was_closed(name) from None
@@ -186,7 +196,7 @@ class Caller:
         elif code is grpc.StatusCode.CANCELLED:
             details = f"{server} has more calls than it can look at; it dropped {name}"
         elif code is grpc.StatusCode.UNAUTHENTICATED:
-            what = "does not know this token" if self._metadata else "asks for a token"
+            what = "does not know this token" if self._authorization else "asks for a token"
             details = f"{server} {what}; see client.token_file"
         elif _TOO_LARGE_FOR_SERVER in details:
             kind = InvalidInputError
@@ -228,6 +238,12 @@ def _authorization(settings: ClientSettings) -> tuple[tuple[str, str], ...]:
     if not (token.isascii() and token.isprintable() and token):
         raise BadSettingError("the token is empty or holds characters that no token has")
     return (("authorization", f"Bearer {token}"),)
+
+
+def _sound(key: str) -> str:
+    if not _SOUND_KEY.fullmatch(key):
+        raise InvalidInputError("a key is 1 to 512 printable ASCII characters without spaces")
+    return key
 
 
 def _hint_s(error: grpc.RpcError) -> float | None:

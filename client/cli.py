@@ -11,6 +11,7 @@ import typer
 
 from client.connection_flags import (
     Config,
+    Release,
     Tls,
     TlsAuthority,
     TlsCa,
@@ -92,6 +93,7 @@ def recommend(  # noqa: PLR0913  # every flag is a parameter
     tls_key: TlsKey = None,
     tls_authority: TlsAuthority = None,
     token_file: TokenFile = None,
+    release: Release = None,
 ) -> None:
     """Rank the items of a domain for one user.
 
@@ -107,7 +109,7 @@ def recommend(  # noqa: PLR0913  # every flag is a parameter
     if user is not None and (data is None or history):
         raise typer.BadParameter("needs --data, and no --history", param_hint="--user")
     files = {"ca": tls_ca, "certificate": tls_certificate, "key": tls_key}
-    settings = client_settings(config, files, tls_authority, token_file, tls=tls)
+    settings = client_settings(config, files, tls_authority, token_file, tls=tls, release=release)
     histories = _given(history or [])
     filters = _given_filters(only or [])
 
@@ -149,6 +151,7 @@ def evaluate(  # noqa: PLR0913  # every flag is a parameter
     tls_key: TlsKey = None,
     tls_authority: TlsAuthority = None,
     token_file: TokenFile = None,
+    release: Release = None,
 ) -> None:
     """Rank every held-out item of a dataset; give exactly one of --server, --bundle, --baseline.
 
@@ -162,7 +165,7 @@ def evaluate(  # noqa: PLR0913  # every flag is a parameter
       recguru evaluate --data dataset --baseline popularity --out popularity.json
     """  # noqa: D301  # the backspace keeps the lines of the example apart
     files = {"ca": tls_ca, "certificate": tls_certificate, "key": tls_key}
-    settings = client_settings(config, files, tls_authority, token_file, tls=tls)
+    settings = client_settings(config, files, tls_authority, token_file, tls=tls, release=release)
 
     opened = _system(server, bundle, baseline, settings)
     limit_threads()

@@ -26,8 +26,10 @@ class RecommenderClient:
     """A connection to one server, opened by the first call; safe for use by several threads.
 
     Every method takes the seconds the call may take in all, the settings' where none are given, and
-    raises errors of `model.errors` only (see `client.calls.Caller.call`). Close it, or use it as a
-    context manager.
+    raises errors of `model.errors` only (see `client.calls.Caller.call`). Those that rank or encode
+    take a key too, whom the call is for: while a release is tried out, calls of one key are all
+    answered by it or all by the other, and calls without a key never by it. Close the client, or
+    use it as a context manager.
     """
 
     def __init__(self, address: str, settings: ClientSettings | None = None) -> None:
@@ -66,41 +68,56 @@ class RecommenderClient:
         self._health_caller.close()
         self._channel.close()
 
-    def recommend(self, question: Question, *, deadline_s: float | None = None) -> Recommendation:
+    def recommend(
+        self, question: Question, *, deadline_s: float | None = None, key: str | None = None
+    ) -> Recommendation:
         """Rank the items of one domain for one user."""
         request = wire.question_to_proto(question)
         response = self._caller.call(
-            self._stub.Recommend, request, name="Recommend", deadline_s=deadline_s
+            self._stub.Recommend, request, name="Recommend", deadline_s=deadline_s, key=key
         )
         return wire.recommendation_from_proto(response)
 
     def batch_recommend(
-        self, questions: Sequence[Question], *, deadline_s: float | None = None
+        self,
+        questions: Sequence[Question],
+        *,
+        deadline_s: float | None = None,
+        key: str | None = None,
     ) -> list[Recommendation]:
         """Rank the items for several users; one answer for each question, in their order."""
         request = wire.batch_to_proto(questions)
         response = self._caller.call(
-            self._stub.BatchRecommend, request, name="BatchRecommend", deadline_s=deadline_s
+            self._stub.BatchRecommend,
+            request,
+            name="BatchRecommend",
+            deadline_s=deadline_s,
+            key=key,
         )
         return wire.batch_from_proto(response, questions=len(questions))
 
     def encode_users(
-        self, domain: str, users: Sequence[Histories], *, deadline_s: float | None = None
+        self,
+        domain: str,
+        users: Sequence[Histories],
+        *,
+        deadline_s: float | None = None,
+        key: str | None = None,
     ) -> Encodings:
         """Give the GURs of users and their preference vectors for a domain."""
         request = wire.users_to_proto(domain, users)
         response = self._caller.call(
-            self._stub.EncodeUsers, request, name="EncodeUsers", deadline_s=deadline_s
+            self._stub.EncodeUsers, request, name="EncodeUsers", deadline_s=deadline_s, key=key
         )
         return wire.encodings_from_proto(response, users=len(users))
 
     def search_items(
-        self, question: VectorQuestion, *, deadline_s: float | None = None
+        self, question: VectorQuestion, *, deadline_s: float | None = None, key: str | None = None
     ) -> FoundItems:
         """Find the items nearest to a vector, by inner product."""
         request = wire.vector_question_to_proto(question)
         response = self._caller.call(
-            self._stub.SearchItems, request, name="SearchItems", deadline_s=deadline_s
+            self._stub.SearchItems, request, name="SearchItems", deadline_s=deadline_s, key=key
         )
         return wire.found_items_from_proto(response)
 

@@ -28,6 +28,10 @@ TlsAuthority = Annotated[
 TokenFile = Annotated[
     Path | None, typer.Option(help="File that holds the token the server asks for.")
 ]
+Release = Annotated[
+    str | None,
+    typer.Option(help="Version that is to answer, of those loaded: one that is being tried out."),
+]
 
 
 def client_settings(
@@ -37,6 +41,7 @@ def client_settings(
     token_file: Path | None,
     *,
     tls: bool,
+    release: str | None = None,
 ) -> "ClientSettings":
     """Read the settings of a client, flags over file and environment.
 
@@ -46,6 +51,7 @@ def client_settings(
         authority: Name in the server's certificate.
         token_file: File that holds the token.
         tls: Whether to encrypt where nothing else says so.
+        release: Version that is to answer.
 
     Raises:
         BadSettingError: If a source is refused; the text says which.
@@ -54,5 +60,5 @@ def client_settings(
     from model.settings import load_settings  # noqa: PLC0415
 
     encryption = {**tls_files, "authority": authority, "enabled": tls or None}
-    flags = {"tls": encryption, "token_file": token_file}
+    flags = {"tls": encryption, "token_file": token_file, "release": release}
     return load_settings(ClientSettings, table="client", config=config, flags=flags)

@@ -65,6 +65,10 @@ class ClientSettings(Settings):
     """File that holds the token, in place of `token`; spaces and line ends around it do not count.
     It is read when the client is made."""
 
+    release: Annotated[str, Field(pattern=r"^[!-~]{1,512}$")] | None = None
+    """Version that is to answer, of those the server has loaded; for a look at one that is being
+    tried out. Where tokens are asked for it takes an admin's."""
+
     tls: TlsSettings = TlsSettings()
     """Encryption; off unless something in it is set."""
 

@@ -108,7 +108,7 @@ class Milvus:
         self._settings = settings
         self._resting_until_s = 0.0
         client = _client_class()
-        with self._told("connect"):
+        with self._translated("connect"):
             self._client = client(
                 uri=settings.uri,
                 token=_token(settings),
@@ -124,7 +124,7 @@ class Milvus:
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field(_ROW, DataType.INT64, is_primary=True)
         schema.add_field(_VECTOR, DataType.FLOAT_VECTOR, dim=columns)
-        with self._told(f"make the collection {collection}"):
+        with self._translated(f"make the collection {collection}"):
             self._client.create_collection(
                 collection,
                 schema=schema,
@@ -137,7 +137,7 @@ class Milvus:
         """Write vectors (N, C) as the rows 1..N, so that they outlast Milvus's processes."""
         build_s = self._settings.build_timeout_s
         batch = max(1, _BATCH_BYTES // (vectors.shape[1] * vectors.itemsize))
-        with self._told(f"write to the collection {collection}"):
+        with self._translated(f"write to the collection {collection}"):
             for first in range(0, len(vectors), batch):
                 part = vectors[first : first + batch]
                 rows = [
@@ -153,14 +153,14 @@ class Milvus:
         build_s = self._settings.build_timeout_s
         wanted = self._client.prepare_index_params()
         wanted.add_index(_VECTOR, index_type=structure, metric_type="IP", params=dict(parameters))
-        with self._told(f"index the collection {collection}"):
+        with self._translated(f"index the collection {collection}"):
             self._client.create_index(collection, wanted, timeout=build_s)
             self._client.load_collection(collection, timeout=build_s)
 
     def properties(self, collection: str) -> dict[str, str] | None:
         """Return the properties of a collection; None where there is no such collection."""
         timeout_s = self._settings.timeout_s
-        with self._told(f"describe the collection {collection}"):
+        with self._translated(f"describe the collection {collection}"):
             if not self._client.has_collection(collection, timeout=timeout_s):
                 return None
             described = self._client.describe_collection(collection, timeout=timeout_s)
@@ -169,7 +169,7 @@ class Milvus:
 
     def count(self, collection: str) -> int:
         """Count the rows of a collection."""
-        with self._told(f"count the rows of the collection {collection}"):
+        with self._translated(f"count the rows of the collection {collection}"):
             (answer,) = self._loaded(
                 collection,
                 lambda: self._client.query(
@@ -195,7 +195,7 @@ class Milvus:
             raise UnavailableIndexError(_SILENT)
         rows: Rows = np.zeros((len(vectors), count), np.int32)
         try:
-            with self._told("search"):
+            with self._translated("search"):
                 for first in range(0, len(vectors), _MOST_QUERIES):
                     part = vectors[first : first + _MOST_QUERIES]
                     found = self._search(collection, part, count, parameters)
@@ -210,7 +210,7 @@ class Milvus:
     def point(self, alias: str, collection: str) -> None:
         """Let an alias stand for a collection, new or not."""
         timeout_s = self._settings.timeout_s
-        with self._told(f"point the alias {alias} at {collection}"):
+        with self._translated(f"point the alias {alias} at {collection}"):
             try:
                 self._client.alter_alias(collection, alias, timeout=timeout_s)
             except _failure():  # each version says in another way that there is no such alias
@@ -219,7 +219,7 @@ class Milvus:
     def drop(self, collection: str) -> None:
         """Remove a collection, and the aliases that stand for it; nothing where there is none."""
         timeout_s = self._settings.timeout_s
-        with self._told(f"drop the collection {collection}"):
+        with self._translated(f"drop the collection {collection}"):
             if not self._client.has_collection(collection, timeout=timeout_s):
                 return
             listed = self._client.list_aliases(collection, timeout=timeout_s)
@@ -255,7 +255,7 @@ class Milvus:
         return ask()
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def _translated(self, what: str) -> Iterator[None]:
         """Turn the failures of Milvus, and of the way there, into ours.
 
         Raises:

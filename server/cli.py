@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,9 +119,9 @@ def _check(settings: "ServeSettings", releases: Path) -> None:
 
 
 def _serve(settings: "ServeSettings", releases: Path, port_file: Path | None) -> None:
-    # As process 1 of a container a signal that nobody handles is lost; the server's own handlers,
-    # which drain, come after seconds of imports.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    from server.signals import exit_when_told
+
+    exit_when_told()  # the server's own handlers, which drain, come after seconds of imports
     from indexer.publish import latest
     from server.address import check_port
     from server.logs import configure
@@ -134,7 +132,7 @@ def _serve(settings: "ServeSettings", releases: Path, port_file: Path | None) ->
     check_exposure(settings)
     check_port(settings.host, settings.port)
     latest(releases)
-    with _told(port_file) as ready:
+    with _port_written(port_file) as ready:
         if settings.workers > 1:
             from server.supervisor import supervise
 
@@ -146,7 +144,7 @@ def _serve(settings: "ServeSettings", releases: Path, port_file: Path | None) ->
 
 
 @contextmanager
-def _told(port_file: Path | None) -> Iterator[Callable[[int], None]]:
+def _port_written(port_file: Path | None) -> Iterator[Callable[[int], None]]:
     """Give what writes the port into the file; the file is gone before and after."""
 
     def ready(port: int) -> None:

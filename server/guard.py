@@ -117,7 +117,7 @@ class Guard:
         deserialize = cast("Callable[[bytes], Message] | None", handler.request_deserializer)
 
         async def answer(request: Message, context: Context) -> Message:
-            with calls.begun(context) as call, self._told(method, call, context) as ended:
+            with calls.begun(context) as call, self._recorded(method, call, context) as ended:
                 context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
                 try:
                     if isinstance(request, _Undecodable):
@@ -146,7 +146,9 @@ class Guard:
         )
 
     @contextmanager
-    def _told(self, method: str, call: Call, context: Context) -> Iterator[Callable[[str], None]]:
+    def _recorded(
+        self, method: str, call: Call, context: Context
+    ) -> Iterator[Callable[[str], None]]:
         """Tell of a call when the block ends, however it does; give what takes its status."""
         begun_s = time.perf_counter()
         span = None if self._tracing is None else self._tracing.begin(method, call.metadata)

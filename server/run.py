@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,6 +22,7 @@ from server.interceptors import DrainInterceptor, GuardInterceptor
 from server.listener import Health
 from server.metrics import Metrics, exposed
 from server.releases import Current, ReleaseWatcher
+from server.signals import stop_requests
 from server.tokens import TokenInterceptor
 
 if TYPE_CHECKING:
@@ -166,21 +166,19 @@ async def serve(
     Raises:
         RecGuruError: If the server cannot start; the text says why.
     """
-    told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    stop = stop_requests()
     server = Server(settings, shared_port=shared_port)
     # What imports have made is here to stay: most objects there are, and every full collection that
     # looks through them stops all calls meanwhile.
     gc.freeze()
     with exposed(server.metrics.registry, settings.host, settings.metrics_port):
-        await _until(told, server, ready)
+        await _until(stop, server, ready)
     log.info("stopped")
 
 
-async def _until(told: asyncio.Event, server: Server, ready: Callable[[int], None]) -> None:
+async def _until(stop: asyncio.Event, server: Server, ready: Callable[[int], None]) -> None:
     starting = asyncio.create_task(server.start())
-    stopping = asyncio.create_task(told.wait())
+    stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():

@@ -23,6 +23,7 @@ from model.errors import RecGuruError
 from server import address
 from server.config import ServeSettings
 from server.metrics import FOLDER, WorkerMetrics, exposed
+from server.signals import stop_requests
 from server.worker import Report
 
 log = logging.getLogger(__name__)
@@ -46,9 +47,7 @@ async def supervise(settings: ServeSettings, *, ready: Callable[[int], None]) ->
         RecGuruError: If the port cannot be had, or a worker cannot serve at the start; the text
             says why.
     """
-    told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    stop = stop_requests()
     with (
         tempfile.TemporaryDirectory(prefix="recguru-metrics-") as folder,
         _reserved(settings.host, settings.port) as port,
@@ -63,7 +62,7 @@ async def supervise(settings: ServeSettings, *, ready: Callable[[int], None]) ->
             ready(port)
 
         with exposed(metrics.registry, settings.host, settings.metrics_port):
-            outcomes = await _until(told, workers, serving)
+            outcomes = await _until(stop, workers, serving)
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             raise outcome
@@ -71,11 +70,11 @@ async def supervise(settings: ServeSettings, *, ready: Callable[[int], None]) ->
 
 
 async def _until(
-    told: asyncio.Event, workers: Sequence["Worker"], serving: Callable[[], None]
+    stop: asyncio.Event, workers: Sequence["Worker"], serving: Callable[[], None]
 ) -> list[BaseException | None]:
     """Run workers until told to stop, or one cannot be started; say how they ended."""
     tasks = [asyncio.create_task(worker.run()) for worker in workers]
-    stopping = asyncio.create_task(told.wait())
+    stopping = asyncio.create_task(stop.wait())
     try:
         if await _all_ready(workers, tasks, stopping):
             serving()

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import grpc
+import pytest
 from recguru.v1 import recommender_pb2 as pb
 from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
@@ -193,11 +194,14 @@ def test_check_finds_what_would_keep_the_server_from_starting(
     assert f"error: cannot listen on {ELSEWHERE}:0: " in said
 
 
-def test_a_signal_before_the_server_is_there_ends_the_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_server_is_there_ends_the_process(
+    ended_by: signal.Signals, tmp_path: Path
+) -> None:
     os.mkfifo(tmp_path / LATEST)  # reading it waits for a writer
     with process("--releases", tmp_path, "--port", "0") as running:
         writer = os.open(tmp_path / LATEST, os.O_WRONLY)
-        running.send_signal(signal.SIGTERM)
+        running.send_signal(ended_by)
         _, said = running.communicate(timeout=EXIT_S)
         os.close(writer)
     assert (running.returncode, said) == (0, "")
