@@ -19,13 +19,10 @@ from pydantic import FiniteFloat, ValidationError
 
 from model.arrays import Rows
 from model.bundle import DomainTables
-from model.data.vocabulary import PADDING
+from model.data.vocabulary import MAX_ID_BYTES, PADDING
 from model.derived import ItemChanges, Newcomer, scored_vector
 from model.errors import BadDataError
 from model.settings import Settings
-
-MAX_ID_BYTES = 512
-"""Bytes of UTF-8 in an item id."""
 
 _MOST = 2.0**53  # whole numbers up to here are exact in float64
 _CONTROL = {"\t", "\n", "\r"}

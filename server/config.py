@@ -15,9 +15,6 @@ from indexer.milvus_api import MilvusSettings
 from indexer.spec import GpuUse
 from model.settings import DeviceChoice, Settings, secret_error
 
-MAX_ID_BYTES = 512
-"""Bytes of UTF-8 in an item id: real ids have 10 to 40; longer text is a mistake of the caller."""
-
 MAX_RANKED = 100
 """Items of a call whose exact rank is answered: each costs a look at the scores of all items."""
 

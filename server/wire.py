@@ -13,8 +13,9 @@ from recguru.v1 import recommender_pb2 as pb
 from indexer.attributes import MAX_VALUE_BYTES
 from model.arrays import Floats
 from model.basis import Basis
+from model.data.vocabulary import MAX_ID_BYTES
 from model.errors import InvalidInputError
-from server.config import MAX_ID_BYTES, MAX_RANKED, RequestLimits
+from server.config import MAX_RANKED, RequestLimits
 from server.messages import (
     Choice,
     EncodeQuestion,

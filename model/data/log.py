@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from model.arrays import Flags
+from model.data.vocabulary import MAX_ID_BYTES
 
 Codes = NDArray[np.uint32]
 """Places of ids, half as long as `Places`."""
@@ -93,8 +94,9 @@ def load(frames: Iterable[pl.DataFrame]) -> Log:
 
 
 def sound_ids(ids: pl.Series) -> Flags:
-    """Tell which ids are neither empty nor garbled."""
-    return (~ids.str.contains(_GARBLED) & (ids.str.strip_chars() != "")).to_numpy()
+    """Tell which ids are neither empty, garbled nor too long."""
+    short = ids.str.len_bytes() <= MAX_ID_BYTES
+    return (short & ~ids.str.contains(_GARBLED) & (ids.str.strip_chars() != "")).to_numpy()
 
 
 class _Dictionary:

@@ -17,6 +17,7 @@ from model.arrays import Flags
 from model.data.log import Codes, Log, sound_ids
 from model.data.ordering import repeated_events, repeated_items, sort
 from model.data.prepare_settings import PAPER_SINCE, PrepareSettings, seconds
+from model.data.vocabulary import MAX_ID_BYTES
 from model.errors import BadDataError, BadSettingError
 
 STATED_ORDER = ("sequences", "collected")
@@ -116,7 +117,9 @@ def narrow(log: Log, account: Account, settings: PrepareSettings) -> None:
         BadSettingError: If a time window is asked for and the log has no times.
     """
     sound = sound_ids(log.user_ids)[log.user] & sound_ids(log.item_ids)[log.item]
-    account.keep(log, "bad ids", "neither empty nor garbled", sound)
+    account.keep(
+        log, "bad ids", f"neither empty, garbled nor longer than {MAX_ID_BYTES} bytes", sound
+    )
     _filter_marks(log, account, settings)
     _filter_times(log, account, settings)
     sort(log, seed=settings.seed, stated=settings.format in STATED_ORDER)

@@ -21,6 +21,9 @@ UserId = NewType("UserId", str)
 Row = NewType("Row", int)
 
 PADDING = Row(0)
+MAX_ID_BYTES = 512
+"""Bytes of UTF-8 in an id: real ones have 10 to 40; no call can name a longer one."""
+
 _CHUNK = 100_000
 
 

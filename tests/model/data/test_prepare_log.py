@@ -114,7 +114,9 @@ def test_an_interaction_takes_sixteen_bytes() -> None:
         ("\x9f", False),
         ("\u00a0a", True),
         ("B\ufffd", False),
+        ("ä" * 256, True),
+        ("ä" * 256 + "b", False),
     ],
 )
-def test_empty_and_garbled_ids_are_told_from_sound_ones(text: str, sound: bool) -> None:
+def test_empty_garbled_and_overlong_ids_are_told_from_sound_ones(text: str, sound: bool) -> None:
     assert sound_ids(pl.Series([text, "x"])).tolist() == [sound, True]

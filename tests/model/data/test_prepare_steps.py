@@ -266,7 +266,7 @@ def test_the_account_says_what_each_step_left() -> None:
         },
         {
             "name": "bad ids",
-            "rule": "neither empty nor garbled",
+            "rule": "neither empty, garbled nor longer than 512 bytes",
             "removed": {"users": 1, "items": 0, "interactions": 1},
             "left": {"users": 2, "items": 3, "interactions": 4},
         },
@@ -293,7 +293,7 @@ def test_a_domain_that_the_steps_empty_is_refused_with_their_counts() -> None:
 
     assert str(caught.value) == (
         "domain shop: nothing is left of 4 interactions read:"
-        " bad ids (neither empty nor garbled) removed 1;"
+        " bad ids (neither empty, garbled nor longer than 512 bytes) removed 1;"
         " duplicates (one of the same user, item and time) removed 1;"
         " k-core (2 each, stable) removed 2"
     )
