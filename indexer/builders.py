@@ -229,7 +229,7 @@ def _structure(spec: IndexSpec, items: int, columns: int) -> dict[str, str | int
                 "links": links,
                 "ground links": 2 * links,
                 "linked": items,
-                **_named("stored", _coded("float16", items, columns)),
+                **faiss_api.named("stored", _coded("float16", items, columns)),
             }
         case listed:
             return _structure_of_lists(listed, items, columns)
@@ -284,9 +284,5 @@ def _coded(numbers: str, vectors: int, columns: int) -> dict[str, str | int]:
 
 
 def _lists(lists: int, columns: int) -> dict[str, str | int]:
-    centres = _named("centre", _of_class("IndexFlatIP", lists, columns))
+    centres = faiss_api.named("centre", _of_class("IndexFlatIP", lists, columns))
     return {"lists": lists, "kept lists": lists, **centres}
-
-
-def _named(part: str, about: dict[str, str | int]) -> dict[str, str | int]:
-    return {f"{part} {key}": value for key, value in about.items()}

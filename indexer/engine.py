@@ -123,8 +123,7 @@ class CpuEngine:
         if self._many is not None and len(vectors) >= self._many:
             with blas.threads(self._threads):
                 return best_products(self._table, vectors, count)
-        if self._threads is not None:
-            faiss_api.set_threads(self._threads)
+        faiss_api.set_threads(self._threads)
         return faiss_api.search_rows(self._index, vectors, count)
 
     @property
@@ -136,8 +135,7 @@ class CpuEngine:
         self, vector: Floats, count: int, among: Bitmap, *, effort: int
     ) -> tuple[Floats, Rows]:
         """Ask FAISS; see `Selective.select`."""
-        if self._threads is not None:
-            faiss_api.set_threads(self._threads)
+        faiss_api.set_threads(self._threads)
         query = vector[np.newaxis]
         return faiss_api.select_rows(self._index, query, count, among.by_position())
 
@@ -169,8 +167,7 @@ class ApproximateEngine:
 
     def propose(self, vectors: Floats, count: int, *, effort: int) -> Rows:
         """Ask FAISS; see `Proposer.propose`."""
-        if self._threads is not None:
-            faiss_api.set_threads(self._threads)
+        faiss_api.set_threads(self._threads)
         spent = self._spent(count, effort) | self._behind
         return faiss_api.propose_rows(self._index, padded(vectors, self._index.d), count, **spent)
 
@@ -184,8 +181,7 @@ class ApproximateEngine:
         self, vector: Floats, count: int, among: Bitmap, *, effort: int
     ) -> tuple[Floats, Rows]:
         """Ask FAISS; see `Selective.select`."""
-        if self._threads is not None:
-            faiss_api.set_threads(self._threads)
+        faiss_api.set_threads(self._threads)
         query, spent = padded(vector[np.newaxis], self._index.d), self._spent(count, effort)
         return faiss_api.select_rows(self._index, query, count, among.by_position(), **spent)
 

@@ -91,7 +91,7 @@ def structure_of(index: FaissIndex | None) -> dict[str, str | int]:
             "links": inner.hnsw.nb_neighbors(1),
             "ground links": inner.hnsw.nb_neighbors(0),
             "linked": inner.hnsw.levels.size(),
-            **_named("stored", structure_of(inner.storage)),
+            **named("stored", structure_of(inner.storage)),
         }
     if isinstance(inner, _faiss.IndexIVF):
         about |= _about_lists(inner)
@@ -117,11 +117,12 @@ def _about_lists(index: Any) -> dict[str, str | int]:  # noqa: ANN401  # see _fa
         "kept as": type(lists).__name__,
         "kept together": lists.n_per_block if blocks else 1,
         "kept bytes": lists.block_size if blocks else getattr(lists, "code_size", 0),
-        **_named("centre", structure_of(index.quantizer)),
+        **named("centre", structure_of(index.quantizer)),
     }
 
 
-def _named(part: str, about: dict[str, str | int]) -> dict[str, str | int]:
+def named(part: str, about: dict[str, str | int]) -> dict[str, str | int]:
+    """Say of what part of an index something is known."""
     return {f"{part} {key}": value for key, value in about.items()}
 
 
@@ -267,12 +268,13 @@ def using_threads(count: int) -> Iterator[None]:
         set_threads(before)
 
 
-def set_threads(count: int) -> None:
-    """Let FAISS use `count` threads, from 1, in calls made from this thread of ours.
+def set_threads(count: int | None) -> None:
+    """Let FAISS use `count` threads, from 1, in calls made from this thread; None changes nothing.
 
     OpenMP keeps the number by calling thread: set elsewhere, it has no effect here.
     """
-    faiss.omp_set_num_threads(count)
+    if count is not None:
+        faiss.omp_set_num_threads(count)
 
 
 def has_gpu_build() -> bool:

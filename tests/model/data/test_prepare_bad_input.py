@@ -117,7 +117,8 @@ def test_one_domain_emptied_by_the_resampling_is_refused(prepare_two: Prepare) -
 
     assert str(caught.value).endswith(
         "nothing is left of 1 interactions read:"
-        " bad ids (neither empty, garbled nor longer than 512 bytes) removed 0; shared rate (0) removed 1"
+        " bad ids (neither empty, garbled nor longer than 512 bytes) removed 0;"
+        " shared rate (0) removed 1"
     )
 
 
