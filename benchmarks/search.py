@@ -22,7 +22,7 @@ from indexer import blas
 from indexer.builders import build_index
 from indexer.engine import open_engine
 from indexer.placement import resolve_device
-from indexer.recall import exact_top
+from indexer.recall import recall
 from indexer.search import DomainIndex, Query
 from indexer.spec import FlatSpec
 from model.arrays import Floats, Rows
@@ -89,7 +89,7 @@ def main() -> None:
         share = many * 2 * items * options.width / ((most + sgemm_rate(options.threads)) / 2)
         shown = f"{batched[0]:10,.0f}" + "".join(f"{each:12,.0f}" for each in batched[1:])
         shown += "".join(f"{each:10,.0f}" for each in rates) + f"{many:13,.0f}{share:10.0%}"
-        print(f"{items:12,} {build_s:8.2f}{shown}  {recall(domain, queries[:CHECKED]):.4f}")
+        print(f"{items:12,} {build_s:8.2f}{shown}  {recall(domain, queries[:CHECKED], k=K):.4f}")
 
 
 def structured_table(items: int, width: int, generator: np.random.Generator) -> Floats:
@@ -159,14 +159,6 @@ def rate(domain: DomainIndex, vectors: Floats, make: MakeQuery, batch: int) -> f
         if time.perf_counter() - begun > 3:  # noqa: PLR2004  # seconds
             break
     return done / (time.perf_counter() - begun)
-
-
-def recall(domain: DomainIndex, vectors: Floats) -> float:
-    """Return the share of the true best rows that a search finds."""
-    truth = exact_top(domain.item_table, vectors, K)
-    found = domain.search([Query(vector, K) for vector in vectors])
-    same = [len(np.intersect1d(a.rows, b)) for a, b in zip(found, truth, strict=True)]
-    return sum(same) / truth.size
 
 
 def memory_bandwidth() -> float:

@@ -172,7 +172,8 @@ def evaluate(  # noqa: PLR0913  # every flag is a parameter
 
     from client.evaluation import evaluate as ask_everything
     from model.data.dataset import Dataset
-    from model.evaluation.report import check_place, print_report, write_report
+    from model.evaluation.report import print_report, write_report
+    from model.files import check_place
 
     dataset = Dataset.read(data)
     check_place(out)

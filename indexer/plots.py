@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import BadSettingError
-from model.evaluation.report import check_place
+from model.files import check_place
 
 _SUFFIXES = (".png", ".pdf", ".svg")
 

@@ -212,7 +212,7 @@ class IndexSettings(Settings):
     gpus: GpuUse = "first"
     """Which of several GPUs hold it then; of no effect on a CPU or with one GPU."""
 
-    probes: Annotated[int, Field(ge=1, le=10_000)] = 16
+    check_queries: Annotated[int, Field(ge=1, le=10_000)] = 16
     """Queries a domain that a finished `flat` index must answer as exact search does."""
 
     k: Annotated[int, Field(ge=1, le=1000)] = 10

@@ -34,7 +34,7 @@ def shortfalls(
     for name, sample in samples.items():
         index, vectors = release.indexes[name], sample.held_out
         exact = index.kind == "flat"
-        found = recall(index, vectors[: settings.probes] if exact else vectors, k=settings.k)
+        found = recall(index, vectors[: settings.check_queries] if exact else vectors, k=settings.k)
         wanted = 1 if exact else settings.recall
         if found < wanted:
             problems[name] = (

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from model.errors import BadArtifactError, NotFoundError, RecGuruError
+from model.errors import BadArtifactError, BadSettingError, NotFoundError, RecGuruError
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
@@ -66,6 +66,22 @@ def writing(place: Path) -> Iterator[None]:
         if error.filename is not None and error.errno not in _FULL:
             raise
         raise RecGuruError(f"{place} cannot be written: {error.strerror or error}") from error
+
+
+def check_place(path: Path) -> None:
+    """Find out whether a file can be written there, before the work for it is done.
+
+    Raises:
+        BadSettingError: If it cannot.
+    """
+    try:
+        if path.is_dir():
+            raise BadSettingError(f"{path} cannot be written: it is a folder; name a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise BadSettingError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:

@@ -88,7 +88,7 @@ class Inference:
         """Where GURs are kept for users who ask again; None makes each anew."""
         self.pass_steps = _PASS_STEPS
         """What a group of users costs by itself, in steps of padding; see `alike`."""
-        self._reads_own = settings.memory in {"own", "both"}
+        self._reads_own = settings.reads_own
         self._only_cold = settings.memory == "cold"
         self._bridged = settings.bridge_share > 0
         self._networks = networks

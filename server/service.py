@@ -33,7 +33,7 @@ Context = grpc.aio.ServicerContext[Any, Any]  # the stubs' own context type is p
 
 
 class RecommenderService(pb_grpc.RecommenderServicer):
-    """Answers calls; failures leave it as exceptions, see `server.interceptors`."""
+    """Answers calls; failures leave it as exceptions, see `server.guard`."""
 
     def __init__(
         self, current: Current, compute: Compute, limits: RequestLimits, metrics: Metrics

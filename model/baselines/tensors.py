@@ -24,13 +24,13 @@ def of_domain(parts: Mapping[str, T], domain: str) -> T:
     return parts[domain]
 
 
-def stored(tensors: Tensors, name: str, shape: tuple[int | None, ...]) -> NDArray[np.generic]:
+def stored(tensors: Tensors, name: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
     """Take one of the tensors of a stored system.
 
     Args:
         tensors: All that was stored.
         name: Which of them.
-        shape: What its shape must be; None is any length.
+        shape: What its shape must be.
 
     Raises:
         BadArtifactError: If it is absent, of another shape, or not finite.
@@ -38,13 +38,9 @@ def stored(tensors: Tensors, name: str, shape: tuple[int | None, ...]) -> NDArra
     tensor = tensors.get(name)
     if tensor is None:
         raise BadArtifactError(f"the stored system has no tensor {name!r}")
-    fits = tensor.ndim == len(shape) and all(
-        size in {None, real} for size, real in zip(shape, tensor.shape, strict=True)
-    )
-    if not fits:
-        wanted = tuple("any" if size is None else size for size in shape)
+    if tensor.shape != shape:
         raise BadArtifactError(
-            f"tensor {name!r} of the stored system has shape {tensor.shape}, not {wanted}; "
+            f"tensor {name!r} of the stored system has shape {tensor.shape}, not {shape}; "
             "it was fitted to other data or with other settings"
         )
     if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():

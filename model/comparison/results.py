@@ -62,7 +62,7 @@ class Outcome(Settings):
     ndcg_at_10: dict[str, float]
     """By domain, full ranking of the validation rows; 0 where it failed."""
     mean: float
-    """Of both domains; what is chosen by."""
+    """Of both domains; what is chosen by. -1 where it failed: behind every other."""
     minutes: float
     failure: str | None = None
     """Why training stopped itself, where it did."""

@@ -12,7 +12,6 @@
 users has null figures.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from rich.console import Console
 from rich.table import Table
 
 from model.arrays import Flags
-from model.errors import BadSettingError
 from model.evaluation.protocol import Questions
 from model.evaluation.ranking import Ranks
 from model.files import canonical_json, write_bytes_atomically
@@ -84,22 +82,6 @@ def make_report(
         "negatives": first.negatives.shape[1],
         "domains": {asked.domain: figures(asked, ranks) for asked, ranks in answered},
     }
-
-
-def check_place(path: Path) -> None:
-    """Find out whether a file can be written there, before the work for it is done.
-
-    Raises:
-        BadSettingError: If it cannot.
-    """
-    try:
-        if path.is_dir():
-            raise BadSettingError(f"{path} cannot be written: it is a folder; name a file")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise BadSettingError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:

@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from model.settings import Settings
 
+Memory = Literal["none", "own", "other", "cold", "both"]
+"""Which GURs a recommender reads; see `NetworkSettings.memory`."""
+
 
 class NetworkSettings(Settings):
     """What a bundle must know to rebuild its networks."""
@@ -50,7 +53,7 @@ class NetworkSettings(Settings):
     """Likest items of the domain whose embeddings an item's own is averaged with where it is scored
     by a recommender, since most items have few users to learn from; 0 scores by its own alone."""
 
-    memory: Literal["none", "own", "other", "cold", "both"] = "both"
+    memory: Memory = "both"
     """Which GURs a recommender reads: none, the target domain's own (equation 10), that of the
     other domain for users who are known there, the same for those alone who have no history in the
     target domain (`cold`), or both."""
@@ -81,6 +84,11 @@ class NetworkSettings(Settings):
         They are never more than the encoder reads.
         """
         return min(self.recent + 1, self.max_history)
+
+    @property
+    def reads_own(self) -> bool:
+        """Whether recommenders read the GUR of the history in the target domain."""
+        return self.memory in {"own", "both"}
 
     @property
     def reads_others(self) -> bool:

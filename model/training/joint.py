@@ -174,7 +174,7 @@ class JointFineTuning:
         beginnings = self._draw_beginnings(abroad, views.partners)
         nothing = torch.zeros(len(share.users), network.width, device=context.device)
         own = other = nothing
-        if network.memory in {"own", "both"}:
+        if network.reads_own:
             own = context.gurs(domain, share.users, counts=views.counts[share.places])
         reading = views.read_other(network.memory)
         if reading.any():

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from model.arrays import Places
+from model.arrays import Flags, Places
 from model.data.training_data import TrainingDomain
-from model.networks.settings import NetworkSettings
+from model.networks.settings import Memory, NetworkSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class Views:
     """Rows before each user's cut, at least one where there is any, (B,)."""
     partners: Places
     """The user's place in the other domain, (B,); -1 for users that are not shared."""
-    other: NDArray[np.bool_]
+    other: Flags
     """Whether the other GUR may be read, (B,)."""
 
     def of(self, places: slice) -> Self:
@@ -38,7 +37,7 @@ class Views:
             self.ends[places], self.counts[places], self.partners[places], self.other[places]
         )
 
-    def read_other(self, memory: str) -> NDArray[np.bool_]:
+    def read_other(self, memory: Memory) -> Flags:
         """Say whose other GUR is read at all -> (B,).
 
         Args:
@@ -48,7 +47,7 @@ class Views:
             return self.other & (self.ends <= 1)
         return self.other & (memory in {"other", "both"})
 
-    def shown(self, steps: int) -> NDArray[np.bool_]:
+    def shown(self, steps: int) -> Flags:
         """Say whether a step may read the own and the other GUR -> (B, T, 2).
 
         Args:

@@ -208,7 +208,7 @@ class TrainSettings(Settings):
     @model_validator(mode="after")
     def _cold_starts_read(self) -> Self:
         asked = self.fine_tuning.joint and self.fine_tuning.cold_weight
-        if asked and self.network.memory in {"own", "none"}:
+        if asked and not self.network.reads_others:
             raise ValueError(
                 "fine_tuning.cold_weight above 0 needs a memory that holds the other GUR, not"
                 f" {self.network.memory!r}"

@@ -11,7 +11,6 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -25,8 +24,6 @@ from tests.small_disk import SmallDisk
 DISK_BYTES = 10 << 20
 LAST = 4
 """Pages missing at the end, where manifest and pointer are written."""
-
-Given = Callable[[], list[str]]
 
 
 class Releases:

@@ -9,9 +9,10 @@ import pytest
 from indexer.release import latest
 from model.basis import Basis
 from model.errors import RecGuruError
+from model.networks.settings import Memory
 from server.engine import Engine
 from server.messages import Choice, ItemRank, Ranking, Recommendation, RecommendQuestion
-from tests.server.three_domains import ITEMS, Memory, random_questions, release_of
+from tests.server.three_domains import ITEMS, random_questions, release_of
 
 TOLERANCE = 1e-5
 MAX_BATCH = 64

@@ -2,7 +2,6 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from indexer.store import Store
 from model.bundle import Bundle, DomainTables, write_bundle
 from model.console import progress
 from model.data.vocabulary import StringTable, Vocabulary
-from model.networks.settings import NetworkSettings
+from model.networks.settings import Memory, NetworkSettings
 from model.networks.system import ServingNetworks, initialise
 from model.weight_names import item_table_name
 from server.messages import Choice, Filter, RecommendQuestion
@@ -23,8 +22,6 @@ ITEMS = {"books": 40, "films": 300, "songs": 120}
 MAX_HISTORY = 12
 CANDIDATES = "every-third"
 _WIDER = 25
-
-Memory = Literal["none", "own", "other", "cold", "both"]
 
 
 @cache

@@ -4,7 +4,7 @@ import ast
 import html
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
@@ -16,21 +16,18 @@ from model.errors import BadDataError
 _METADATA_ID = re.compile(rb"""["'](?:parent_asin|asin)["']\s*:\s*["']([^"']+)["']""")
 
 
-def read_titles(
-    path: Path, wanted: AbstractSet[str], advance: Callable[[int], None] = lambda _: None
-) -> dict[str, str]:
+def read_titles(path: Path, wanted: AbstractSet[str]) -> dict[str, str]:
     """Read the titles of the items wanted; the first one of an item counts, empty ones do not.
 
     Args:
         path: The file, plain or gzip, told apart by content.
         wanted: Ids of the items whose titles are needed.
-        advance: Told how many bytes of the file were read since the last call.
 
     Raises:
         BadDataError: If the file is missing or empty, or lines of it are not in its format: more
             than 1 % of those that matter.
     """
-    reading = Reading(path, advance=advance)
+    reading = Reading(path)
     pair = _metadata if is_json_lines(first_line(path)) else _tabs
     titles: dict[str, str] = {}
     for number, line in _lines(reading):
