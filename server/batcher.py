@@ -20,7 +20,7 @@ from model.errors import OverloadedError
 T = TypeVar("T")
 R = TypeVar("R")
 
-OnPass = Callable[[Sequence[float], float, int], None]
+OnPass = Callable[[Sequence[T], Sequence[float], float, int], None]
 """Told of each pass: how long its items had waited, how long it took, how many still wait."""
 
 _NEWEST = 0.3
@@ -51,7 +51,7 @@ class Batcher(Generic[T, R]):
         max_items: int,
         max_pending: int,
         max_wait_s: float = math.inf,
-        on_pass: OnPass | None = None,
+        on_pass: OnPass[T] | None = None,
     ) -> None:
         """Make a batcher with nothing waiting.
 
@@ -154,7 +154,11 @@ class Batcher(Generic[T, R]):
         item_s = took_s / len(batch)
         self._item_s += (_NEWEST if self._item_s else 1) * (item_s - self._item_s)
         if self._on_pass is not None:
-            self._on_pass([begun_s - each.since_s for each in batch], took_s, waiting)
+            items, waits_s = (
+                [each.item for each in batch],
+                [begun_s - each.since_s for each in batch],
+            )
+            self._on_pass(items, waits_s, took_s, waiting)
 
     def _take(self) -> list[_Waiter[T, R]]:
         batch: list[_Waiter[T, R]] = []

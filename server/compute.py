@@ -47,12 +47,19 @@ class Compute:
         self._executor = executor = ThreadPoolExecutor(1, thread_name_prefix="compute")
 
         def queue(
-            name: str, forward: Callable[[Sequence[Q]], Sequence[A | Exception]], *, passes: bool
+            name: str,
+            forward: Callable[[Sequence[Q]], Sequence[A | Exception]],
+            *,
+            users_of: Callable[[Q], int] | None = None,
         ) -> Batcher[Q, A]:
             """Make a queue of single questions, or of parts of batch calls, a pass each."""
+            passes = users_of is not None
 
-            def on_pass(waits_s: Sequence[float], seconds: float, waiting: int) -> None:
-                metrics.pass_ended(name, waits_s, seconds, waiting=waiting)
+            def on_pass(
+                items: Sequence[Q], waits_s: Sequence[float], seconds: float, waiting: int
+            ) -> None:
+                users = len(items) if users_of is None else sum(map(users_of, items))
+                metrics.pass_ended(name, waits_s, seconds, users=users, waiting=waiting)
 
             return Batcher(
                 forward,
@@ -64,15 +71,17 @@ class Compute:
             )
 
         self._recommend: Batcher[tuple[Lane, RecommendQuestion], Recommendation] = queue(
-            "recommend", self._recommend_gathered, passes=False
+            "recommend", self._recommend_gathered
         )
         self._search: Batcher[tuple[Lane, SearchQuestion], SearchResult] = queue(
-            "search", self._search_gathered, passes=False
+            "search", self._search_gathered
         )
         self._recommend_passes: RecommendPasses = queue(
-            "batch_recommend", _recommend_each, passes=True
+            "batch_recommend", _recommend_each, users_of=lambda part: len(part[1])
         )
-        self._encode_passes: EncodePasses = queue("encode", _encode_each, passes=True)
+        self._encode_passes: EncodePasses = queue(
+            "encode", _encode_each, users_of=lambda part: len(part[1].users)
+        )
 
     async def recommend(
         self, question: RecommendQuestion, lane: Lane, *, until_s: float
@@ -99,6 +108,9 @@ class Compute:
 
         Returns:
             For each question its answer, or why it has none.
+
+        Raises:
+            RecGuruError: Why there is no answer at all.
         """
         engine = self._current.chosen(lane)
         outcomes: Recommended = []

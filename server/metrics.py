@@ -41,7 +41,11 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._calls = self._counter("calls", "Calls that ended.", "method", "status", "lane")
         self._call_seconds = self._histogram(
-            "call_seconds", "From a call's arrival to its end.", "method", "lane", buckets=_SECONDS
+            "call_seconds",
+            "From the moment a call is taken to its end.",
+            "method",
+            "lane",
+            buckets=_SECONDS,
         )
         self._wait_seconds = self._histogram(
             "queue_wait_seconds",
@@ -57,7 +61,7 @@ class Metrics:
         )
         self._pass_items = self._histogram(
             "pass_items",
-            "Questions computed in one pass; of batch calls, parts of one call.",
+            "Users computed in one pass: of single calls, or of a part of a batch call.",
             "queue",
             buckets=_ITEMS,
         )
@@ -90,14 +94,14 @@ class Metrics:
         self._call_seconds.labels(method, lane).observe(seconds)
 
     def pass_ended(
-        self, queue: str, waits_s: Sequence[float], seconds: float, *, waiting: int
+        self, queue: str, waits_s: Sequence[float], seconds: float, *, users: int, waiting: int
     ) -> None:
-        """Count a pass: how long each of its questions had waited, and how many still did."""
+        """Count a pass: how long its questions had waited, whom it was for, how many still wait."""
         wait_seconds = self._wait_seconds.labels(queue)
         for wait_s in waits_s:
             wait_seconds.observe(wait_s)
         self._pass_seconds.labels(queue).observe(seconds)
-        self._pass_items.labels(queue).observe(len(waits_s))
+        self._pass_items.labels(queue).observe(users)
         self._waiting.labels(queue).set(waiting)
 
     def answered(self, domain: str, basis: str, lane: str, *, unknown: int) -> None:

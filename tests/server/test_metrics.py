@@ -75,6 +75,8 @@ async def test_answers_passes_and_unknown_items_are_counted(releases: Path) -> N
         new = recommend("films", {"books": ["b0001"]})
         batch = pb.BatchRecommendRequest(requests=[new, recommend("books", {})])
         await running.stub.BatchRecommend(batch)
+        users = [pb.User()] * 3
+        await running.stub.EncodeUsers(pb.EncodeUsersRequest(domain="films", users=users))
         found = figures_of(running.server)
     assert found["recguru_answers_total", ("personalized", "films", "stable")] == 5
     assert found["recguru_answers_total", ("cross-domain", "films", "stable")] == 1
@@ -84,6 +86,8 @@ async def test_answers_passes_and_unknown_items_are_counted(releases: Path) -> N
     assert found["recguru_pass_items_sum", ("recommend",)] == 5
     assert found["recguru_queue_wait_seconds_sum", ("recommend",)] >= 0.5  # five, 0.1 s each
     assert found["recguru_pass_seconds_count", ("batch_recommend",)] == 1
+    assert found["recguru_pass_items_sum", ("batch_recommend",)] == 2
+    assert found["recguru_pass_items_sum", ("encode",)] == 3
     assert found["recguru_queue_waiting", ("recommend",)] == 0
 
 
