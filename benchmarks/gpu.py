@@ -31,7 +31,7 @@ from indexer.choice import harden
 from indexer.engine import Engine, Proposer, open_engine
 from indexer.faiss_api import FaissIndex
 from indexer.ladder import ladder
-from indexer.placement import Device, Gpus, resolve_device
+from indexer.placement import Device, Gpus, index_device
 from indexer.recall import exact_top, recall
 from indexer.search import DEPTHS, DomainIndex, Query
 from indexer.spec import FlatSpec, IndexSettings, IndexSpec
@@ -90,7 +90,7 @@ def main() -> int:
     options = _options()
     scale = SMOKE if options.smoke else FULL
     try:
-        device = resolve_device(options.device, options.gpus)
+        device = index_device(options.device, options.gpus)
     except UnavailableDeviceError as error:
         print(f"nothing is measured: {error}", file=sys.stderr)
         return 1

@@ -21,7 +21,7 @@ import numpy as np
 from indexer import blas
 from indexer.builders import build_index
 from indexer.engine import open_engine
-from indexer.placement import resolve_device
+from indexer.placement import index_device
 from indexer.recall import recall
 from indexer.search import DomainIndex, Query
 from indexer.spec import FlatSpec
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    device = resolve_device(options.device)
+    device = index_device(options.device)
     bandwidth = memory_bandwidth()
     print(
         f"k = {K}, {options.threads} threads on {device}, memory {bandwidth / 1e9:.1f} GB/s, "

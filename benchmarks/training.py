@@ -30,7 +30,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.devices import wait
 from model.data.dataset import Dataset, Sequences
 from model.data.training_data import TrainingData, TrainingDomain
-from model.device import resolve_device
+from model.device import torch_device
 from model.networks.system import TrainingNetworks, initialise
 from model.training.context import Context
 from model.training.fine_tuning import FineTuning
@@ -79,7 +79,7 @@ def main() -> None:
         data = TrainingData.of(Dataset.read(options.data))
     else:
         data = made_up(options.items, options.users, options.history)
-    with assemble(resolve_device(options.device)) as team:
+    with assemble(torch_device(options.device)) as team:
         rows = [(preset, measured(data, preset, options, team)) for preset in ("paper", "recguru")]
         if team.leads:
             show(data, rows, options)

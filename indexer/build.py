@@ -10,7 +10,7 @@ from indexer.attributes import DomainAttributes, look_up_attributes
 from indexer.candidates import CandidateSet, look_up
 from indexer.choice import choose
 from indexer.milvus_build import NewCollections, building
-from indexer.placement import Device, resolve_device
+from indexer.placement import Device, index_device
 from indexer.publish import publish
 from indexer.release import BUNDLE, Release, add_index, finish_release
 from indexer.sample import OF_USERS, Sample, sample_of
@@ -101,7 +101,7 @@ def build(
     started, root = time.perf_counter(), store.root
     if root.resolve().is_relative_to(bundle.folder.resolve()):
         raise BadSettingError(f"the release root {root} lies inside the bundle {bundle.folder}")
-    device = resolve_device(settings.device, settings.gpus)
+    device = index_device(settings.device, settings.gpus)
     sets = tuple(look_up(name, path, bundle.domains) for name, path in extras.candidates.items())
     tables_of_attributes = _attributes(bundle, extras.attributes, settings.max_attribute_values)
     samples = {each.name: sample_of(each, settings.queries, seed=_SEED) for each in bundle.domains}

@@ -22,7 +22,7 @@ from model.bundle import DomainTables
 from model.data.vocabulary import MAX_ID_BYTES, PADDING
 from model.derived import ItemChanges, Newcomer, scored_vector
 from model.errors import BadDataError
-from model.settings import Settings
+from model.records import Record
 
 _MOST = 2.0**53  # whole numbers up to here are exact in float64
 _CONTROL = {"\t", "\n", "\r"}
@@ -33,7 +33,7 @@ _NAME = "is what another is renamed to"
 Role = Literal["add", "remove", "rename", "popularity"]
 
 
-class _Added(Settings):
+class _Added(Record):
     """A line of a file of items to add."""
 
     item_id: str

@@ -235,10 +235,10 @@ def _since_built(spec_path: Path, items: int, rebuild_share: float) -> dict[str,
 
 def _opened(folder: Path, settings: "MeasureSettings", milvus: "MilvusSettings") -> "Release":
     """Open a release where it is to be measured."""
-    from indexer.placement import resolve_device
+    from indexer.placement import index_device
     from indexer.release import Release
 
-    where = resolve_device(settings.device, settings.gpus)
+    where = index_device(settings.device, settings.gpus)
     return Release.read(folder, device=where, threads=settings.threads, milvus=milvus)
 
 

@@ -30,7 +30,7 @@ class Gpus:
 Device = Literal["cpu"] | Gpus
 
 
-def resolve_device(choice: DeviceChoice, gpus: GpuUse = "first") -> Device:
+def index_device(choice: DeviceChoice, gpus: GpuUse = "first") -> Device:
     """Turn what was asked for into where the index goes.
 
     `auto` warns where that is not a GPU, and so does a use of several GPUs where there are none.

@@ -25,7 +25,7 @@ from indexer.index_file import read_index, write_index
 from indexer.installation import warn_of_two_faiss
 from indexer.milvus_api import MilvusSettings
 from indexer.milvus_engine import identity, open_collection
-from indexer.placement import Device, Gpus, resolve_device
+from indexer.placement import Device, Gpus, index_device
 from indexer.publish import latest
 from indexer.search import DomainIndex
 from indexer.spec import IndexSpec, MilvusSpec, read_spec, write_spec
@@ -77,7 +77,7 @@ class Release:
         Args:
             folder: A version in a release root; see `latest`.
             device: Where the indexes are searched, if it is `auto` or `cuda` on the first GPU; see
-                `resolve_device` for several. A release on GPUs is for one thread at a time.
+                `index_device` for several. A release on GPUs is for one thread at a time.
             verify: Whether to check every file against its digest first.
             threads: Threads FAISS may use in a search on the CPU; none leaves it to OpenMP, which
                 reads `OMP_NUM_THREADS`.
@@ -98,7 +98,7 @@ class Release:
         if not isinstance(manifest.get("files"), dict) or not manifest.get("digest"):
             raise BadArtifactError(f"{folder / MANIFEST} is damaged: it lists no files")
         bundle = _read_bundle(folder, manifest)
-        where = device if isinstance(device, Gpus) else resolve_device(device)
+        where = device if isinstance(device, Gpus) else index_device(device)
         indexes = {}
         for tables in bundle.domains:
             items = len(tables.vocabulary)

@@ -12,10 +12,10 @@ from pydantic import Field, FiniteFloat, TypeAdapter
 from indexer.spec import HnswSpec, IndexSpec, ListedSpec, read_checked
 from model.errors import BadArtifactError
 from model.files import canonical_json, writing
-from model.settings import Settings
+from model.records import Record
 
 
-class Level(Settings):
+class Level(Record):
     """How vectors were brought to one length; see `indexer.builders`."""
 
     exponent: Annotated[int, Field(ge=-256, le=256)]
@@ -24,7 +24,7 @@ class Level(Settings):
     """The square of the length that they have then."""
 
 
-class IndexState(Settings):
+class IndexState(Record):
     """What an index that was appended to is, beyond what its spec says."""
 
     level: Level

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from indexer.change_files import ReadChanges, Role, read_changes
 from indexer.milvus_build import NewCollections, building
 from indexer.moved_sets import moved_attributes, moved_sets
-from indexer.placement import resolve_device
+from indexer.placement import index_device
 from indexer.publish import publish
 from indexer.release import BUNDLE, INDEX, Release, finish_release, seal_release
 from indexer.renewal import How, Renewal, rebuild_index, renew_index
@@ -130,7 +130,7 @@ def update(
         UnavailableIndexError: If Milvus is to keep the index and does not answer.
     """
     started, share = time.perf_counter(), settings.rebuild_share
-    device = resolve_device(settings.device, settings.gpus)
+    device = index_device(settings.device, settings.gpus)
     opened = partial(Release.read, device=device, milvus=store.milvus)
     read = _read(release.bundle, files)
     after = _derived(release.bundle, {name: each.changes for name, each in read.items()})

@@ -5,7 +5,7 @@ import torch
 from model.errors import BadSettingError, UnavailableDeviceError
 
 
-def resolve_device(name: str) -> torch.device:
+def torch_device(name: str) -> torch.device:
     """Turn `auto`, `cpu` or `cuda` into a device; `auto` takes a GPU where there is one.
 
     Raises:

@@ -17,7 +17,7 @@ from model.arrays import Flags, Floats, Places, Rows
 from model.basis import Basis
 from model.bundle import Bundle
 from model.data.batches import alike, pad_lists
-from model.device import resolve_device
+from model.device import torch_device
 from model.errors import BadArtifactError, NotFoundError
 from model.evaluation.protocol import Users
 from model.files import MANIFEST
@@ -107,7 +107,7 @@ class Inference:
                 weights do not fit them.
             UnavailableDeviceError: If the device is not there.
         """
-        place = resolve_device(device)
+        place = torch_device(device)
         settings = _settings_of(bundle)
         items = {domain.name: len(domain.vocabulary) for domain in bundle.domains}
         state = {name: torch.from_numpy(array) for name, array in bundle.weights().items()}

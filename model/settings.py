@@ -14,17 +14,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
 from model.errors import BadSettingError
+from model.records import Record
 
 
-class Settings(BaseModel):
-    """Base of every settings model: frozen, refuses unknown keys, documented field by field."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+class Settings(Record):
+    """Base of every settings model."""
 
     more_variables: ClassVar[frozenset[str]] = frozenset()
     """What the environment may say under the table's name beside the fields, in small letters."""

@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 import numpy as np
 
 from indexer.milvus_api import MilvusSettings
-from indexer.placement import resolve_device
+from indexer.placement import index_device
 from indexer.release import Release
 from indexer.search import DomainIndex, Found, Query
 from indexer.spec import GpuUse
@@ -114,7 +114,7 @@ class Engine:
             UnavailableDeviceError: If the device is not there.
             UnavailableIndexError: If Milvus does not answer.
         """
-        place = resolve_device(device, gpus)
+        place = index_device(device, gpus)
         release = Release.read(folder, device=place, threads=1, milvus=milvus)
         return cls(release, Inference.load(release.bundle, device=device))
 

@@ -101,6 +101,7 @@ FOR_CLIENTS = (
     "model.findings.",
     "model.metrics.",
     "model.pem.",
+    "model.records.",
     "model.settings.",
 )
 IN_PROCESS = ("client/cli.py", "model.inference.")

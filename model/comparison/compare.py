@@ -80,9 +80,9 @@ def planned(
     _check_names(settings, [entry.name for entry in entries], registry)
     tries = [(entry, candidates_of(entry, settings)) for entry in entries]
     if any(entry.on_device for entry in entries):
-        from model.device import resolve_device  # noqa: PLC0415  # torch, where it is needed
+        from model.device import torch_device  # noqa: PLC0415  # torch, where it is needed
 
-        settings = settings.model_copy(update={"device": resolve_device(settings.device).type})
+        settings = settings.model_copy(update={"device": torch_device(settings.device).type})
     return settings, tries
 
 

@@ -27,7 +27,7 @@ from model.evaluation.protocol import Questions
 from model.evaluation.ranking import Ranks
 from model.files import canonical_json, write_bytes_atomically
 from model.metrics import RankArray
-from model.settings import Settings
+from model.records import Record
 
 RESULTS, TRIALS = "results", "trials"
 SLICES = ("all", "shared", "short", "cold", "newcomers")
@@ -37,7 +37,7 @@ those of them whose histories are two users' to every system."""
 _LIBRARIES = ("recguru-service", "numpy", "torch")
 
 
-class Facts(Settings):
+class Facts(Record):
     """What a run was made from."""
 
     system: str
@@ -52,7 +52,7 @@ class Facts(Settings):
     versions: dict[str, str]
 
 
-class Outcome(Settings):
+class Outcome(Record):
     """What came of one setting on validation rows."""
 
     number: int
@@ -68,7 +68,7 @@ class Outcome(Settings):
     """Why training stopped itself, where it did."""
 
 
-class Trial(Settings):
+class Trial(Record):
     """One setting tried, as it is kept."""
 
     kind: Literal["recguru-trial"] = "recguru-trial"
@@ -79,7 +79,7 @@ class Trial(Settings):
     """The digest of the code that tried it; empty where that was not kept yet."""
 
 
-class Tuning(Settings):
+class Tuning(Record):
     """How the settings of a system were chosen."""
 
     budget: int
@@ -89,7 +89,7 @@ class Tuning(Settings):
     """The number of the best."""
 
 
-class Result(Settings):
+class Result(Record):
     """One trained system, asked the test questions."""
 
     kind: Literal["recguru-result"] = "recguru-result"
@@ -152,7 +152,7 @@ class DomainRanks:
 RunRanks = Mapping[str, DomainRanks]
 """By domain."""
 
-Record = TypeVar("Record", Result, Trial)
+Kept = TypeVar("Kept", Result, Trial)
 
 
 def library_versions() -> dict[str, str]:
@@ -196,7 +196,7 @@ def write_record(path: Path, record: Result | Trial) -> None:
     write_bytes_atomically(path, canonical_json(record.model_dump(mode="json")))
 
 
-def read_record(path: Path, kind: type[Record]) -> Record | None:
+def read_record(path: Path, kind: type[Kept]) -> Kept | None:
     """Read a result or a trial, or nothing where there is none.
 
     Raises:

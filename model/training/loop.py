@@ -12,7 +12,7 @@ import torch
 from model.console import Advance, progress
 from model.data.dataset import Dataset
 from model.data.training_data import TrainingData
-from model.device import resolve_device
+from model.device import torch_device
 from model.errors import BadSettingError, RecGuruError
 from model.files import canonical_json, write_bytes_atomically
 from model.networks.system import TrainingNetworks, initialise
@@ -61,7 +61,7 @@ def train(
         TrainingError: If a loss is no longer finite, the critic collapsed, or one of several
             processes is gone; the last good checkpoint is intact.
     """
-    with _threads(settings.threads), assemble(resolve_device(device)) as team:
+    with _threads(settings.threads), assemble(torch_device(device)) as team:
         with team.first_first():
             dataset = Dataset.read(dataset_folder)
             made = {"dataset": dataset.digest, "settings": settings.model_dump(mode="json")}

@@ -13,7 +13,7 @@ from indexer.build import build
 from indexer.builders import build_index
 from indexer.engine import ApproximateEngine, Engine, Proposer, Selective, open_engine
 from indexer.faiss_gpu import copy_to_gpus
-from indexer.placement import Gpus, resolve_device, use_of, visible_gpus
+from indexer.placement import Gpus, index_device, use_of, visible_gpus
 from indexer.release import Release
 from indexer.search import DomainIndex, Query
 from indexer.spec import (
@@ -80,7 +80,7 @@ def some_vectors(count: int) -> Floats:
 
 
 def test_an_exact_index_answers_as_on_the_cpu(gpus: Gpus) -> None:
-    assert resolve_device("auto") == resolve_device("cuda") == Gpus()
+    assert index_device("auto") == index_device("cuda") == Gpus()
     tables = tables_with_ties(300)
     engine = faiss_engine(tables, gpus)
     assert_exact(index_of(tables, engine), tables, all_questions(tables))

@@ -10,7 +10,7 @@ from indexer.cli import _opened
 from indexer.doctor import describe_gpus
 from indexer.measure import MeasureSettings
 from indexer.milvus_api import MilvusSettings
-from indexer.placement import Gpus, resolve_device, use_of
+from indexer.placement import Gpus, index_device, use_of
 from indexer.spec import GpuUse, IndexSettings
 from indexer.store import Store
 from model.bundle import Bundle
@@ -48,16 +48,16 @@ def test_with_one_gpu_a_line_says_that_there_is_nothing_to_share(
 def test_on_the_cpu_a_line_says_that_the_setting_has_no_effect(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert resolve_device("cpu") == "cpu"
+    assert index_device("cpu") == "cpu"
     assert not caplog.records
-    assert resolve_device("cpu", "shards") == "cpu"
+    assert index_device("cpu", "shards") == "cpu"
     assert caplog.messages == ["gpus=shards has no effect: the index is searched on the CPU"]
 
 
 def test_auto_without_a_gpu_says_both(caplog: pytest.LogCaptureFixture) -> None:
     if faiss.get_num_gpus():
         pytest.skip("there is a GPU")
-    assert resolve_device("auto", "replicas") == "cpu"
+    assert index_device("auto", "replicas") == "cpu"
     assert [line.partition(":")[0] for line in caplog.messages] == [
         "the index is searched on the CPU",
         "gpus=replicas has no effect",
