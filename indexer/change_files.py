@@ -20,7 +20,7 @@ from pydantic import FiniteFloat, ValidationError
 from model.arrays import Rows
 from model.bundle import DomainTables
 from model.data.vocabulary import MAX_ID_BYTES, PADDING
-from model.derived import ItemChanges, Newcomer, scored_vector
+from model.derived import AddedItem, ItemChanges, scored_vector
 from model.errors import BadDataError
 from model.records import Record
 
@@ -73,9 +73,9 @@ class _Reader:
         self._parts: dict[str, str] = {}
         self.unknown_like = 0
 
-    def added(self, path: Path) -> tuple[Newcomer, ...]:
+    def added(self, path: Path) -> tuple[AddedItem, ...]:
         """Read a file of items to add."""
-        return tuple(self._newcomer(line) for line in _lines("add", path))
+        return tuple(self._added_item(line) for line in _lines("add", path))
 
     def removed(self, path: Path) -> tuple[str, ...]:
         """Read a file of items to remove."""
@@ -119,7 +119,7 @@ class _Reader:
             raise BadDataError(f"popularity file {path}: no item has a count above 0")
         return counts
 
-    def _newcomer(self, line: _Line) -> Newcomer:
+    def _added_item(self, line: _Line) -> AddedItem:
         try:
             item = _Added.model_validate_json(line.text, strict=True)
         except ValidationError as error:
@@ -137,7 +137,7 @@ class _Reader:
             vector = scored_vector(vectors, cosine=self._cosine)
         except ValueError as error:
             raise line.refused(str(error)) from None
-        return Newcomer(item.item_id, item.title, vector, rows)
+        return AddedItem(item.item_id, item.title, vector, rows)
 
     def _like(self, line: _Line, item: _Added) -> Rows:
         """Find the items that one is like; none where it has a vector, which must fit."""

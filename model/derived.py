@@ -37,7 +37,7 @@ _DERIVED = "derived"
 
 
 @dataclass(frozen=True, slots=True)
-class Newcomer:
+class AddedItem:
     """An item that is added."""
 
     item_id: str
@@ -53,7 +53,7 @@ class Newcomer:
 class ItemChanges:
     """What becomes of the items of one domain; no id has two parts in it but in renames."""
 
-    added: tuple[Newcomer, ...] = ()
+    added: tuple[AddedItem, ...] = ()
     removed: tuple[str, ...] = ()
     """Ids that are there."""
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class DerivedDomain:
     moved: Rows
     """The row that each row before has now, (V + 1,); 0 for padding and what is removed."""
     sources: Places
-    """Where each row from 1 on comes from, (W,): row s + 1 before, or newcomer s - V."""
+    """Where each row from 1 on comes from, (W,): row s + 1 before, or added item s - V."""
     cold: tuple[str, ...]
     """Ids of the items of which nothing was learned, ascending."""
 
@@ -215,7 +215,7 @@ def cold_items(bundle: Bundle) -> dict[str, list[str]]:
         ) from None
 
 
-def _titles(before: Vocabulary, added: Sequence[Newcomer], sources: Places) -> StringTable | None:
+def _titles(before: Vocabulary, added: Sequence[AddedItem], sources: Places) -> StringTable | None:
     if before.titles is None and not any(each.title for each in added):
         return None
     titles = [""] * len(before) if before.titles is None else list(before.titles)
@@ -242,7 +242,7 @@ def _popularity(
 
 
 def _read_vector(
-    item: Newcomer, table: Floats, before: DomainTables, bundle: Bundle, *, own: bool
+    item: AddedItem, table: Floats, before: DomainTables, bundle: Bundle, *, own: bool
 ) -> Floats:
     """Make the vector by which an item is read from a table (V + 1, D) -> (D,)."""
     if own and not len(item.like):
@@ -265,7 +265,7 @@ def _nearest(table: Floats, vector: Floats) -> Rows:
 
 
 def _stacked(rows: Sequence[Floats], table: Floats) -> Floats:
-    """Put the rows of newcomers below each other -> (N, D), also where there is none."""
+    """Put the rows of added items below each other -> (N, D), also where there is none."""
     width = table.shape[1]
     return np.stack(rows) if rows else np.empty((0, width), np.float32)
 
