@@ -94,12 +94,13 @@ def diff(  # noqa: PLR0913  # one parameter an option
     k: Annotated[int | None, typer.Option(help="Items of an answer; default 10.")] = None,
     users: Annotated[int | None, typer.Option(help="Users a domain; default 1,000.")] = None,
     uri: Uri = None,
+    config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Compare two releases: their items, and how much of what users get stays the same.
 
     The users are those whose preference vectors both releases keep. `popularity L1` is the sum of
-    all changes of shares, from 0 to 2.
+    all changes of shares, from 0 to 2. Settings: table [diff].
 
     \b
     Example:
@@ -113,8 +114,8 @@ def diff(  # noqa: PLR0913  # one parameter an option
     from model.settings import load_settings
 
     flags = {"k": k, "users": users}
-    settings = load_settings(DiffSettings, table="diff", flags=flags)
-    milvus = milvus_settings(None, uri)
+    settings = load_settings(DiffSettings, table="diff", config=config, flags=flags)
+    milvus = milvus_settings(config, uri)
     before, after = (
         Release.read(Path(name) if releases is None else folder_of(releases, name), milvus=milvus)
         for name in (old, new)

@@ -157,6 +157,12 @@ def test_people_see_one_table_and_programs_the_same(tmp_path: Path, recguru: Com
     assert figures["settings"] == {"k": 3, "users": 1000}
     assert figures["domains"] == diff(old, new, DiffSettings(k=3), advance=silent)
     assert diff_lines(figures)[2].startswith("domain")
+    config = tmp_path / "recguru.toml"
+    config.write_text("[diff]\nk = 2\nusers = 7\n")
+    configured = recguru(
+        "indexer", "diff", old.folder, new.folder, "--json", "--users", 9, "--config", config
+    )
+    assert json.loads(configured.output)["settings"] == {"k": 2, "users": 9}
     unknown = recguru("indexer", "diff", old.version, "20260101", *root)
     assert unknown.code == 1
     assert "holds no version '20260101'" in unknown.errors
