@@ -94,7 +94,7 @@ def main() -> None:
         f"{'questions':28}{sum(int((~f).sum()) for f in flags):32,}"
         f"{sum(int(f.sum()) for f in flags):32,}"
     )
-    for name, scorer in scorers(options.run, data.untied(untied)).items():
+    for name, scorer in scorers(options.run, data.with_untied(untied)).items():
         ranks = [rank_in_process(scorer, each) for each in asked]
         tied = line([(found, ~members) for found, members in zip(ranks, flags, strict=True)])
         new = line(list(zip(ranks, flags, strict=True)))

@@ -159,7 +159,7 @@ class Caller:
         within_s = self._settings.deadline_s if deadline_s is None else deadline_s
         end_s = time.monotonic() + within_s
         waits = backoffs(self._settings, self._generator)
-        metadata = self._metadata if key is None else (*self._metadata, (_KEY, _sound(key)))
+        metadata = self._metadata if key is None else (*self._metadata, (_KEY, _checked(key)))
         tries = 0
         while True:
             tries += 1
@@ -240,7 +240,7 @@ def _authorization(settings: ClientSettings) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {token}"),)
 
 
-def _sound(key: str) -> str:
+def _checked(key: str) -> str:
     if not _SOUND_KEY.fullmatch(key):
         raise InvalidInputError("a key is 1 to 512 printable ASCII characters without spaces")
     return key

@@ -59,7 +59,7 @@ class TrainingData:
             )
         return cls((domains[0], domains[1]), shared)
 
-    def untied(self, places: Places) -> "TrainingData":
+    def with_untied(self, places: Places) -> "TrainingData":
         """Return the same data in which some shared users, by place in `shared`, are two users."""
         domains = []
         for place, domain in enumerate(self.domains):

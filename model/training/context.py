@@ -72,10 +72,10 @@ class Context:
     ) -> Self:
         """Put together what the phases share; who is left untied follows from the seed."""
         untied = untied_places(len(data.shared), settings)
-        told = data.untied(untied)
+        learned = data.with_untied(untied)
         if settings.network.neighbours:
-            _mix_neighbours(networks, told, settings.network.neighbours)
-        return cls(told, networks.to(team.device), settings, team, data.shared[untied])
+            _mix_neighbours(networks, learned, settings.network.neighbours)
+        return cls(learned, networks.to(team.device), settings, team, data.shared[untied])
 
     @property
     def device(self) -> torch.device:

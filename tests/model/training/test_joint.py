@@ -230,7 +230,7 @@ def test_without_an_adversarial_term_no_critic_is_trained(joint: Context) -> Non
 
 
 def test_where_nobody_is_shared_the_shared_losses_are_left_out(joint: Context) -> None:
-    data = joint.data.untied(np.arange(len(joint.data.shared)))
+    data = joint.data.with_untied(np.arange(len(joint.data.shared)))
     phase = JointFineTuning(dataclasses.replace(joint, data=data), 2)
     figures = phase.step(0)
     assert {"loss/north", "loss/south", "wasserstein"} <= set(figures)
