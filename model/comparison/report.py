@@ -87,7 +87,10 @@ def make_report(
         "code": _distinct(result.code for result in results),
         "systems": {name: _about(system.results) for name, system in runs.items()},
         "domains": {
-            domain: {part: _slice(runs, domain, part, (named, resamples)) for part in SLICES}
+            domain: {
+                part: _slice(runs, domain, part, against=named, resamples=resamples)
+                for part in SLICES
+            }
             for domain in first.domains
         },
     }
@@ -162,7 +165,7 @@ def _about(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _slice(
-    runs: Mapping[str, _Runs], domain: str, part: str, asked: tuple[str | None, int]
+    runs: Mapping[str, _Runs], domain: str, part: str, *, against: str | None, resamples: int
 ) -> dict[str, Any]:
     users = max(system.users(domain, part) for system in runs.values())
     systems = {
@@ -174,9 +177,8 @@ def _slice(
     }
     differences: dict[str, Any] = {"best_baseline": None, "against": None}
     if users:
-        against, resamples = asked
         to = {"best_baseline": _best_baseline(runs, domain, part), "against": against}
-        differences = _differences(runs, domain, part, (to, resamples))
+        differences = _differences(runs, domain, part, to, resamples=resamples)
     return {"users": users, "systems": systems, "differences": differences}
 
 
@@ -193,9 +195,10 @@ def _differences(
     runs: Mapping[str, _Runs],
     domain: str,
     part: str,
-    asked: tuple[Mapping[str, str | None], int],
+    to: Mapping[str, str | None],
+    *,
+    resamples: int,
 ) -> dict[str, Any]:
-    to, resamples = asked
     found: dict[str, Any] = {
         name: None if base is None else {"to": base, "systems": {}} for name, base in to.items()
     }

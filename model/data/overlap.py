@@ -61,7 +61,9 @@ def with_overlap(data: Path, out: Path, *, share: float, seed: int = 0) -> str:
         "notes": dataset.report.get("notes", []),
         "warnings": dataset.report.get("warnings", []),
         "domains": {
-            domain.name: _account(domain, histories, dataset.report, (len(shared), share))
+            domain.name: _account(
+                domain, histories, dataset.report, shared=len(shared), share=share
+            )
             for domain, histories in zip(dataset.domains, after, strict=True)
         },
     }
@@ -95,9 +97,10 @@ def _account(
     before: DomainData,
     histories: Histories,
     report: Mapping[str, Any],
-    kept: tuple[int, float],
+    *,
+    shared: int,
+    share: float,
 ) -> dict[str, Any]:
-    shared, share = kept
     old = report.get("domains", {}).get(before.name, {})
     counts = (len(before.users), len(before.vocabulary), len(before.sequences.rows))
     figures = history_figures(histories, shared)
