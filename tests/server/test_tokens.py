@@ -93,6 +93,17 @@ async def test_a_token_opens_what_it_is_good_for_and_nothing_else(releases: Path
     assert "recguru_answers_total{" not in exposed
 
 
+async def test_a_release_is_named_by_an_admin_alone(releases: Path) -> None:
+    async with serving(releases, tokens=known()) as running:
+        version = running.server.current.engine.version.release
+        named = (("recguru-release", version),)
+        answers = [
+            await recommended(running, (*bearer(TOKENS[name]), *named))
+            for name in ("caller", "admin")
+        ]
+    assert answers == ["PERMISSION_DENIED", "OK"]
+
+
 async def test_a_message_is_not_read_before_the_token_is_known(releases: Path) -> None:
     async with serving(releases, tokens=known()) as running:
         garbage = unread_call(running, "Recommend")

@@ -132,6 +132,41 @@ def test_candidates_score_and_are_held_down_as_their_pairs_one_by_one() -> None:
         assert float(squares[place]) == pytest.approx(np.mean(pairs), rel=1e-4)
 
 
+class Recorded:
+    """One number for all to learn; keeps the steps and what would change it."""
+
+    def __init__(self) -> None:
+        self.number = torch.tensor(3.0, requires_grad=True)
+        self.rates: list[float] = []
+        self.gradients: list[float] = []
+
+    def candidate_scores(
+        self, users: torch.Tensor, candidates: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Score all alike, so that nothing but the square is to be lowered."""
+        alike = torch.zeros(candidates.shape)
+        return alike, self.number.square().expand(len(users))
+
+    def update(self, rate: float) -> None:
+        """Note the step instead of taking it."""
+        assert self.number.grad is not None
+        self.rates.append(rate)
+        self.gradients.append(float(self.number.grad))
+        self.number.grad = None
+
+
+def test_the_rate_falls_to_zero_step_by_step_and_half_the_decay_holds_squares_down() -> None:
+    settings = FactorSettings(epochs=2, batch_rows=4, learning_rate=0.8, decay=0.1)
+    ranker = Recorded()
+    one_pass = Pass(ranker, Examples.of(SEQUENCES, 40), settings, (3,))  # 7 rows, two batches
+
+    for epoch in range(2):
+        one_pass(epoch)
+
+    assert ranker.rates == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    assert ranker.gradients == pytest.approx([0.1 * 3.0] * 4)
+
+
 def test_the_best_vectors_are_kept_and_learning_ends_when_nothing_better_comes() -> None:
     factors = Factors(4, 40, 3, torch.Generator().manual_seed(1))
     settings = FactorSettings(epochs=50, batch_rows=4, validation_epochs=2, patience=3)

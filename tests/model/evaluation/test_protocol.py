@@ -56,6 +56,12 @@ def test_slices_are_the_shared_users_and_those_with_at_most_three_training_rows(
     assert alone.shared.tolist() == [False, True]  # dan, then ann
 
 
+def test_three_training_rows_are_short_and_four_are_not() -> None:
+    dataset = dataset_of({"ann": [1, 2, 3, 4, 5], "bob": [1, 2, 3, 4, 5, 6]}, {}, items=(9, 1))
+
+    assert questions(dataset, "books").short.tolist() == [True, False]
+
+
 def test_users_with_fewer_than_three_rows_are_not_asked_about(small: Dataset) -> None:
     assert questions(small, "books").users.tolist() == [1, 0]
 

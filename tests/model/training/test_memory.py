@@ -1,6 +1,7 @@
 """What a recommender learns from is what it will see when it serves."""
 
 import numpy as np
+import pytest
 import torch
 
 from model.data.training_data import TrainingData
@@ -99,3 +100,30 @@ def test_no_step_reads_a_gur_that_was_made_of_what_it_predicts() -> None:
     assert own.any()
     assert (predicted >= views.counts[:, None])[own].all()
     assert own[:, -1].all()  # the last step comes after every cut
+
+
+def test_of_shared_users_alone_a_share_is_shown_without_the_other_gur() -> None:
+    domain = TrainingData.of(chained_dataset()).domains[0]
+    users = np.tile(np.arange(len(domain.training)), 200)
+    shared = domain.other[users] >= 0
+    assert set(shared.tolist()) == {True, False}
+
+    for share in (0.0, 0.25, 1.0):
+        generator = np.random.default_rng(1)
+        views = draw_views(domain, users, size=QUICK.network, hide_other=share, generator=generator)
+        assert not views.other[~shared].any()
+        assert abs(float(views.other[shared].mean()) - (1 - share)) < 0.03
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_the_rate_of_fine_tuning_falls_to_zero_in_a_straight_line(*, joint: bool) -> None:
+    context = short_sighted(joint=joint, learning_rate=0.004)
+    phase = (
+        JointFineTuning(context, 2) if joint else FineTuning(context, 2, context.data.domains[0])
+    )
+    phase.begin()
+
+    for step in (0, phase.steps // 2):
+        phase.step(step)
+        rates = {group["lr"] for each in phase.optimisers().values() for group in each.param_groups}
+        assert max(rates) == pytest.approx(0.004 * (1 - step / phase.steps))
