@@ -80,6 +80,19 @@ def test_a_build_sweeps_only_what_is_recognised(bundle: Bundle, tmp_path: Path) 
     assert (elsewhere / "file").read_bytes() == b"kept?"
 
 
+def test_a_version_comes_after_those_of_a_clock_that_was_ahead(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    root = tmp_path / "releases"
+    first = built_in(root, bundle).folder
+    ahead = first.rename(root / f"20991231T235959.999999Z-{first.name.partition('-')[2]}")
+
+    second = built_in(root, bundle).folder.name
+
+    assert second.startswith("21000101T000000.000000Z-")
+    assert versions(root) == [ahead.name, second]
+
+
 def test_builds_side_by_side_all_publish_and_the_last_is_the_latest(
     bundle: Bundle, tmp_path: Path
 ) -> None:

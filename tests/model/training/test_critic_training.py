@@ -54,3 +54,22 @@ def test_whitened_it_sees_domains_apart_where_gurs_hardly_spread(
     for _ in range(200):
         figures = training.step(first, second)
     assert (float(figures["wasserstein"].detach()) > 0.5) is sees
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 10.0])
+def test_the_critic_lowers_the_weighted_penalty_less_the_distance(
+    context: Context, weight: float
+) -> None:
+    generator = torch.Generator().manual_seed(4)
+    first, second = torch.randn(2, 50, 16, generator=generator).unbind()
+    able = context.settings.adversarial.model_copy(update={"penalty_weight": weight})
+    settings = context.settings.model_copy(update={"adversarial": able})
+    training = CriticTraining(dataclasses.replace(context, settings=settings), context.draws(1))
+    training.scale_by(first, second)
+
+    figures = {name: float(value.detach()) for name, value in training.step(first, second).items()}
+
+    assert figures["gradient_penalty"] > 0
+    assert figures["critic_loss"] == pytest.approx(
+        weight * figures["gradient_penalty"] - figures["wasserstein"], rel=1e-5
+    )
