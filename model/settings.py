@@ -34,12 +34,9 @@ DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 S = TypeVar("S", bound=Settings)
 
-TABLES = frozenset(
-    {
-        *("data", "simulate", "train", "compare", "client"),
-        *("index", "measure", "diff", "milvus", "serve"),
-    }
-)
+_OF_LEARNING = ("data", "simulate", "train", "compare")
+_OF_SERVING = ("index", "measure", "diff", "milvus", "serve", "client")
+TABLES = frozenset((*_OF_LEARNING, *_OF_SERVING))
 """Those of all commands."""
 
 _OF_KUBERNETES = re.compile(r"SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+|PORT")

@@ -136,9 +136,10 @@ class Batcher(Generic[T, R]):
         try:
             if batch := self._take():
                 begun_s, waiting = time.monotonic(), self.pending
-                outcomes = self._outcomes([waiter.item for waiter in batch])
+                items = [waiter.item for waiter in batch]
+                outcomes = self._outcomes(items)
                 try:
-                    self._count(batch, begun_s, waiting)
+                    self._count(batch, items, begun_s, waiting)
                 finally:
                     batch[0].reply.get_loop().call_soon_threadsafe(_answer, batch, outcomes)
         finally:
@@ -148,16 +149,15 @@ class Batcher(Generic[T, R]):
                     self._executor.submit(self._pass)
                     self._scheduled = True
 
-    def _count(self, batch: Sequence[_Waiter[T, R]], begun_s: float, waiting: int) -> None:
+    def _count(
+        self, batch: Sequence[_Waiter[T, R]], items: Sequence[T], begun_s: float, waiting: int
+    ) -> None:
         """Keep the pace of a pass; before its answers go out, so that who has one is counted."""
         took_s = time.monotonic() - begun_s
         item_s = took_s / len(batch)
         self._item_s += (_NEWEST if self._item_s else 1) * (item_s - self._item_s)
         if self._on_pass is not None:
-            items, waits_s = (
-                [each.item for each in batch],
-                [begun_s - each.since_s for each in batch],
-            )
+            waits_s = [begun_s - each.since_s for each in batch]
             self._on_pass(items, waits_s, took_s, waiting)
 
     def _take(self) -> list[_Waiter[T, R]]:

@@ -99,7 +99,7 @@ def test_the_command_asks_the_release_it_names(recguru: Command, trial: Trial) -
     ]
 
 
-def test_the_release_that_is_named_is_evaluated(
+def test_an_evaluation_asks_the_release_it_names(
     recguru: Command, trial: Trial, tiny_dataset: Path, tmp_path: Path
 ) -> None:
     done = recguru(
