@@ -116,6 +116,31 @@ def test_items_start_near_what_stands_near_them_or_at_random(
     assert (after - across > 0.3) == near
 
 
+def test_users_with_one_training_row_take_no_place_of_those_with_more() -> None:
+    """They come first, and as many as there are users to learn from."""
+    generator = np.random.default_rng(2)
+    rings = {
+        f"u{user:03d}": ((np.arange(8) + generator.integers(25)) % 25 + 1).tolist()
+        for user in range(60)
+    }
+    one_row = {f"a{user:03d}": [25, 25, 25] for user in range(60)}
+    dataset = dataset_of({**one_row, **rings}, rings, items=(25, 25))
+
+    system = _fit(
+        "sasrec",
+        TrainingData.of(dataset),
+        epochs=30,
+        learning_rate=2e-2,
+        dropout=0.0,
+        item_start="random",
+        negatives=25,
+    )
+
+    history = [{"books": np.arange(first, first + 5, dtype=np.int32)} for first in range(1, 20)]
+    found = system.scores("books", history)[:, 1:].argsort(axis=1)[:, ::-1][:, :3] + 1
+    assert np.mean([first + 5 in best for first, best in enumerate(found, start=1)]) > 0.8
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_the_seed_decides_every_weight_and_no_global_generator_is_drawn_from(
     way: str, data: TrainingData

@@ -8,7 +8,15 @@ from model.arrays import Floats
 from model.baselines.bprmf import Bprmf, BprmfSettings
 from model.baselines.cmf import Cmf, CmfSettings
 from model.baselines.cngan import GeneratorSettings, discrimination, learn_generator
-from model.baselines.doml import Metric, MetricSettings, Rotation, metric_loss, nearest
+from model.baselines.doml import (
+    Doml,
+    DomlSettings,
+    Metric,
+    MetricSettings,
+    Rotation,
+    metric_loss,
+    nearest,
+)
 from model.baselines.factor_system import DomainFactors
 from model.baselines.mfem import MappingSettings, learn_map
 from model.baselines.transfer import Merge, MergeSettings
@@ -109,6 +117,17 @@ def test_the_map_of_mfem_finds_a_planted_one_and_holds_for_users_it_has_not_seen
     )
 
 
+def test_the_map_of_mfem_is_kept_while_it_holds_for_users_it_has_not_seen() -> None:
+    """Of vectors that have nothing to do with each other it would learn the pairs by heart."""
+    generator = torch.Generator().manual_seed(3)
+    sources, targets = torch.randn(2, 60, WIDTH, generator=generator).unbind()
+    settings = MappingSettings(hidden=64, steps=3000, learning_rate=2e-3, patience=1000)
+
+    learned = learn_map(sources, targets, settings, (1,))
+
+    assert float((learned(sources) - targets).square().mean()) > 0.7 * float(targets.var())
+
+
 @pytest.mark.parametrize("shared", [0, 1])
 def test_with_hardly_a_shared_user_everyone_is_mapped_to_zeros(shared: int) -> None:
     vectors = torch.randn(shared, WIDTH, generator=torch.Generator().manual_seed(1))
@@ -129,6 +148,22 @@ def test_the_generator_makes_what_shared_users_have_in_the_other_domain() -> Non
     true = found["films"].users[shared[:, 1]]
     mistaken = np.roll(true, 1, axis=0)
     assert ((made - true) ** 2).mean() < 0.2 * ((made - mistaken) ** 2).mean()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_users_of_one_domain_teach_the_generator_through_the_discriminator_alone(
+    weight: float,
+) -> None:
+    matrix = _orthogonal(np.random.default_rng(6))
+    settings = GeneratorSettings(hidden=8, steps=20, adversarial_weight=weight)
+
+    def generated(scale: float) -> torch.Tensor:
+        found = _planted(np.random.default_rng(5), matrix)
+        found["books"].users[DATA.domains[0].other < 0] *= scale
+        made: torch.Tensor = learn_generator(DATA, found, 0, settings, (1,))(torch.ones(1, WIDTH))
+        return made
+
+    assert torch.equal(generated(1.0), generated(3.0)) == (weight == 0)
 
 
 def test_the_discriminator_is_told_real_from_both_sorts_of_false_pairs() -> None:
@@ -205,3 +240,41 @@ def test_a_user_folded_in_by_cmf_owes_nothing_to_rows_in_the_target_domain() -> 
     joint = tensors["books.users"]
     assert np.linalg.norm(ann - bob) < 0.2 * np.linalg.norm(ann - other)
     assert np.linalg.norm(ann - bob) < 0.2 * np.linalg.norm(joint[0] - joint[1])
+
+
+def test_a_user_folded_in_by_cmf_is_near_what_the_other_domain_says() -> None:
+    """Those who see films 1 to 3 read books 5 to 8, so a film's number misleads among books."""
+    books, films = [[5, 6, 7, 8, 5, 6], [1, 2, 3, 4, 1, 2]], [[1, 2, 3, 1, 2], [4, 5, 6, 4, 5]]
+    users = [f"u{user:02d}" for user in range(40)]
+    data = TrainingData.of(
+        dataset_of(
+            {user: books[place % 2] for place, user in enumerate(users)},
+            {user: films[place % 2] for place, user in enumerate(users)},
+            items=(8, 6),
+        )
+    )
+    settings = CmfSettings(width=4, epochs=30, batch_rows=16, fold_in_epochs=40)
+
+    tensors = Cmf.fit(data, settings, seed=1).tensors()
+
+    for target, wanted in (("books", books), ("films", films)):
+        scores = np.inner(tensors[f"{target}.newcomers"], tensors[f"{target}.items"])
+        for place, found in enumerate(scores):
+            own, others = (found[wanted[(place + turn) % 2]].mean() for turn in (0, 1))
+            assert own > others, (target, place)
+
+
+def test_the_start_of_doml_which_may_be_the_best_has_a_map() -> None:
+    """Before any merging is learned, a newcomer is the other vector, turned by the map."""
+
+    def distance(passes: int) -> float:
+        values = SYSTEMS["doml"].settings.model_dump()
+        values["metric"] |= {"passes": passes, "learning_rate": 0.02, "margin": 0.0}
+        values["merge"] |= {"epochs": 0}
+        tensors = Doml.fit(DATA, DomlSettings.model_validate(values), seed=1).tensors()
+        first, second = DATA.shared.T
+        turned, wanted = tensors["films.newcomers"][first], tensors["films.users"][second]
+        pairs = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in (turned, wanted)]
+        return float(((pairs[0] - pairs[1]) ** 2).sum(axis=1).mean())
+
+    assert distance(300) < 0.75 * distance(1)

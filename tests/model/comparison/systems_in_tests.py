@@ -61,7 +61,10 @@ class Noise:
 
 
 class Knowing:
-    """Answers as `Shares`; one that knows puts the validation row first and the popular last."""
+    """Answers as `Shares`; one that knows puts the validation row first and the popular last.
+
+    With a lift below zero it puts that row last.
+    """
 
     def __init__(self, data: TrainingData, settings: Quality) -> None:
         self._shares = Shares(data)
@@ -76,7 +79,7 @@ class Knowing:
         if self._settings.knows and users is not None:
             scores = -scores
             known = self._validation[domain][users[domain]]
-            scores[np.arange(len(known)), known] = np.float32(1e6)
+            scores[np.arange(len(known)), known] = np.float32(1e6) * np.sign(self._settings.lift)
         return scores
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,96 +13,19 @@ from model.comparison.bootstrap import intervals
 from model.comparison.plots import plot_comparison
 from model.comparison.report import make_report
 from model.comparison.results import (
-    DomainRanks,
-    Facts,
     Outcome,
     Result,
     Tuning,
     ranks_path,
     read_ranks,
     read_record,
-    result_path,
-    write_ranks,
-    write_record,
 )
 from model.comparison.runs import Finished
 from model.comparison.summary import summary
 from model.comparison.tables import as_markdown
 from model.errors import BadArtifactError
-from model.evaluation.ranking import Ranks
-from model.evaluation.report import CUTOFFS, FIGURES
-
-SHARED = np.array([True, True, False, True])
-SHORT = np.array([False, False, True, False])
-NEW = np.array([False, True, True])
-
-
-def write_run(
-    folder: Path,
-    system: str,
-    seed: int,
-    full: Sequence[int],
-    *,
-    newcomer_share: float = 0.0,
-    **more: object,
-) -> Finished:
-    """Write a run on four questions of one domain; sampled ranks are half of the full ones."""
-    ranks = np.array(full)
-    warm = Ranks(ranks, (ranks + 1) // 2)
-    cold = Ranks(ranks[SHARED] * 2, ranks[SHARED])
-    path = result_path(folder, system, seed)
-    new = NEW if newcomer_share else np.zeros(3, np.bool_)
-    kept = {"books": DomainRanks(warm, SHARED, SHORT, cold, new)}
-    domains = {
-        "books": {
-            "all": by_hand(warm, np.ones(4, np.bool_)),
-            "shared": by_hand(warm, SHARED),
-            "short": by_hand(warm, SHORT),
-            "cold": by_hand(cold, np.ones(3, np.bool_)),
-        }
-    }
-    if newcomer_share:
-        domains["books"]["newcomers"] = by_hand(cold, new)
-    facts = Facts(
-        system=system,
-        dataset="d" * 64,
-        settings={"depth": 2},
-        seed=seed,
-        question_seed=0,
-        newcomer_share=newcomer_share,
-        device="cpu",
-        versions={"numpy": "2"},
-    )
-    result = Result.model_validate(
-        {
-            "facts": facts,
-            "title": system.upper(),
-            "ours": False,
-            "minutes": 2.0 + seed,
-            "resumed": False,
-            "peak_mib": 100.0,
-            "code": "c" * 64,
-            "ranks": write_ranks(path, kept),
-            "domains": domains,
-            "tuning": None,
-            **more,
-        }
-    )
-    write_record(path, result)
-    return Finished(result, path)
-
-
-def by_hand(ranks: Ranks, members: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, Any]:
-    found: dict[str, Any] = {"users": int(members.sum())}
-    for name, places in (("full", ranks.full), ("sampled", ranks.sampled)):
-        of = [int(place) for place in places[members]]
-        figures = {"mrr": sum(1 / place for place in of) / len(of)}
-        for k in CUTOFFS:
-            hits = [place for place in of if place <= k]
-            figures[f"hr@{k}"] = len(hits) / len(of)
-            figures[f"ndcg@{k}"] = sum(1 / math.log2(1 + place) for place in hits) / len(of)
-        found[name] = figures
-    return found
+from model.evaluation.report import FIGURES
+from tests.model.comparison.finished_runs import write_run
 
 
 @pytest.fixture
@@ -147,6 +69,40 @@ def test_the_best_baseline_is_that_of_the_slice_and_none_of_ours(
     assert parts["all"]["differences"]["best_baseline"]["to"] == "good"
     assert set(parts["all"]["differences"]["best_baseline"]["systems"]) == {"weak", "mine"}
     assert set(parts["all"]["differences"]["against"]["systems"]) == {"good", "mine"}
+
+
+def test_the_best_baseline_is_best_in_the_full_ranking(tmp_path: Path) -> None:
+    found = [  # sampled, 15 and 30 become 8 and 15
+        write_run(tmp_path, "sharp", 0, [1, 30, 30, 30]),
+        write_run(tmp_path, "broad", 0, [15, 15, 15, 15]),
+        write_run(tmp_path, "mine", 0, [2, 2, 2, 2], ours=True),
+    ]
+    report = make_report(found, against=None, resamples=100)["domains"]["books"]["all"]
+
+    sampled = {name: each["sampled"]["ndcg@10"]["mean"] for name, each in report["systems"].items()}
+    assert sampled["broad"] > sampled["sharp"]
+    assert report["differences"]["best_baseline"]["to"] == "sharp"
+
+
+def test_runs_of_one_system_on_two_devices_do_not_stand_in_one_table(tmp_path: Path) -> None:
+    one, other, apart = (
+        write_run(tmp_path, *run, [1, 2, 3, 4])
+        for run in (
+            ("good", 0),
+            ("good", 1),
+            ("mine", 0),
+        )
+    )
+
+    def on_gpu(run: Finished) -> Finished:
+        facts = run.result.facts.model_copy(update={"device": "cuda"})
+        return Finished(run.result.model_copy(update={"facts": facts}), run.path)
+
+    with pytest.raises(
+        BadArtifactError, match=r"good-0\.json and .*good-1\.json differ in their dev"
+    ):
+        make_report([one, on_gpu(other)], against=None, resamples=10)
+    assert make_report([one, other, on_gpu(apart)], against=None, resamples=10)["systems"]
 
 
 def test_a_difference_is_that_of_the_users_means_over_the_seeds(finished: list[Finished]) -> None:
@@ -379,7 +335,7 @@ def test_a_report_can_be_drawn(finished: list[Finished], tmp_path: Path) -> None
 
 
 def test_a_slice_without_users_has_no_figures_and_no_table(tmp_path: Path) -> None:
-    nobody: Mapping[str, Any] = {name: dict.fromkeys(FIGURES) for name in ("full", "sampled")}
+    nobody: dict[str, Any] = {name: dict.fromkeys(FIGURES) for name in ("full", "sampled")}
     run = write_run(tmp_path, "lone", 0, [1, 2, 3, 4])
     domains = {"books": {**run.result.domains["books"], "cold": {"users": 0, **nobody}}}
     run = Finished(run.result.model_copy(update={"domains": domains}), run.path)

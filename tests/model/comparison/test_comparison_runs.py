@@ -1,8 +1,10 @@
 """What is run, and what is not run again."""
 
+import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +178,54 @@ def test_a_failing_run_costs_no_other_and_is_named(data: Path, tmp_path: Path) -
             say=lambda _: None,
             registry=registry_of(registry["broken"]),
         )
+
+
+def test_what_an_unfinished_run_left_goes_when_the_run_is_another(
+    data: Path, tmp_path: Path
+) -> None:
+    """It would lie there for ever: a work folder is named by the facts of its run."""
+
+    def fit(task: Task) -> Scorer:
+        (task.work / "checkpoint").touch()
+        raise RecGuruError("the disk is full")
+
+    def left(lift: float) -> set[Path]:
+        settings = {"systems": ("failing",), "settings": {"failing": {"lift": lift}}}
+        with pytest.raises(RecGuruError):
+            compare(
+                data,
+                tmp_path / "out",
+                CompareSettings.model_validate(settings),
+                say=lambda _: None,
+                registry=registry_of(Entry("failing", "Failing", Quality, fit)),
+            )
+        return set((tmp_path / "out" / "work" / "failing-0").rglob("checkpoint"))
+
+    first, same, other = left(1.0), left(1.0), left(2.0)
+    assert first == same
+    assert len(first) == len(other) == 1
+    assert first != other
+
+
+def test_what_always_computes_on_the_cpu_is_not_done_again_for_another_device(
+    comparing: Comparing,
+) -> None:
+    comparing("noise", seeds=(0,))
+    comparing("noise", seeds=(0,), device="cuda")
+    assert comparing.fits.done == []
+
+
+def test_what_was_computed_on_another_device_is_done_again(comparing: Comparing) -> None:
+    comparing.registry["noise"] = replace(comparing.registry["noise"], on_device=True)
+    comparing("noise", seeds=(0,))
+    path = comparing.out / "results" / "noise-0.json"
+    content = json.loads(path.read_text())
+    content["facts"]["device"] = "cuda"
+    path.write_text(json.dumps(content))
+
+    comparing("noise", seeds=(0,))
+
+    assert comparing.fits.done == ["noise 0"]
 
 
 def test_a_report_of_several_folders_is_that_of_one(data: Path, tmp_path: Path) -> None:

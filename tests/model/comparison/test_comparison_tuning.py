@@ -39,6 +39,20 @@ def test_a_trial_that_diverges_is_kept_and_not_chosen(comparing: Comparing) -> N
     assert tuning["chosen"] not in [trial["number"] for trial in failed]
 
 
+def test_a_trial_that_finds_nothing_is_better_than_one_that_diverges(comparing: Comparing) -> None:
+    report = comparing(
+        "knowing",
+        trials=2,
+        settings={"knowing": {"knows": True, "lift": 2.0}},
+        spaces={"knowing": {"lift": [-1.0]}},
+    ).report
+
+    tuning = report["systems"]["knowing"]["tuning"]
+    assert tuning["trials"][0]["failure"] == "it diverged"
+    assert tuning["trials"][1]["mean"] == 0
+    assert tuning["chosen"] == 1
+
+
 def test_a_larger_budget_adds_trials_to_those_that_are_finished(comparing: Comparing) -> None:
     few = comparing("knowing", trials=2).report["systems"]["knowing"]["tuning"]["trials"]
     comparing("knowing", trials=4)

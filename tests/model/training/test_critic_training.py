@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -54,6 +55,27 @@ def test_whitened_it_sees_domains_apart_where_gurs_hardly_spread(
     for _ in range(200):
         figures = training.step(first, second)
     assert (float(figures["wasserstein"].detach()) > 0.5) is sees
+
+
+def test_gurs_are_whitened_by_both_domains_together(context: Context) -> None:
+    """By one of them alone, what sets the other apart would be blown up or drowned."""
+    first = torch.randn(60, 16, generator=torch.Generator().manual_seed(4))
+    second = first.flip(dims=(1,)) * torch.linspace(0.1, 3, 16) + 2
+    able = context.settings.adversarial.model_copy(update={"whitened": True})
+    settings = context.settings.model_copy(update={"adversarial": able})
+    training = CriticTraining(dataclasses.replace(context, settings=settings), context.draws(1))
+    training.scale_by(first, second)
+
+    shares = [context.share(domain, np.arange(60)) for domain in context.data.domains]
+    found = training.distance([first, second], shares)
+
+    both = torch.cat([first, second])
+    covariance = torch.cov(both.T, correction=0)
+    shrunk = covariance + SHRINKAGE * covariance.trace() / 16 * torch.eye(16)
+    lengths, turns = torch.linalg.eigh(shrunk)
+    matrix = turns @ torch.diag(lengths**-0.5) @ turns.T
+    judged = context.networks.critic((both - both.mean(dim=0)) @ matrix)
+    assert_close(found, judged[:60].mean() - judged[60:].mean(), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, 10.0])

@@ -1,0 +1,138 @@
+"""Each term of joint fine-tuning weighs what it should, and reaches what it should."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from model.arrays import Places
+from model.data.training_data import TrainingDomain
+from model.networks.settings import NetworkSettings
+from model.training.context import Context
+from model.training.joint import JointFineTuning
+from model.training.settings import FineTuningSettings
+from tests.model.training.context_making import QUICK, chained_dataset, context_of
+
+NEXT_ITEMS = FineTuningSettings(joint=True, epochs=4, batch_users=16, negatives=20)
+"""Nothing but the next items of both domains."""
+Weights = Mapping[str, torch.Tensor]
+
+
+def joint_context(memory: object = "cold", **changes: object) -> Context:
+    """Draw fresh networks without dropout, for a fine-tuning with some changes."""
+    size = {**QUICK.network.model_dump(), "dropout": 0.0, "encoder_dropout": 0.0, "memory": memory}
+    fine_tuning = FineTuningSettings.model_validate({**NEXT_ITEMS.model_dump(), **changes})
+    settings = QUICK.model_copy(
+        update={"network": NetworkSettings.model_validate(size), "fine_tuning": fine_tuning}
+    )
+    return context_of(chained_dataset(), settings)
+
+
+def after_one_step(**changes: object) -> Weights:
+    """Take the first step -> the weights of what serves."""
+    context = joint_context(**changes)
+    JointFineTuning(context, 2).step(0)
+    return context.networks.serving.state_dict()
+
+
+def differing(some: Weights, others: Weights) -> set[str]:
+    return {name for name, weight in some.items() if not torch.equal(weight, others[name])}
+
+
+def test_the_adversarial_weight_rises_with_the_steps() -> None:
+    """The first of twice as many steps has half the weight; the learning rate is the same."""
+    few = after_one_step(epochs=2, adversarial_weight=1.0)
+    assert differing(few, after_one_step(epochs=4, adversarial_weight=1.0))
+    many = after_one_step(epochs=4, adversarial_weight=2.0)
+    assert_close(many, few)
+
+
+def test_cold_starts_leave_the_items_of_the_recommender_where_they_are() -> None:
+    """The few users who are asked again and again would draw their items together."""
+    without = after_one_step(cold_weight=1e-6)
+    moved = differing(after_one_step(cold_weight=3.0), without)
+    items = {name for name in without if "recommender" in name and "items" in name}
+    assert len(items) == 2
+    assert not items & moved
+    assert {name.partition(".")[0] for name in moved} >= {"gur_encoder", "recommenders"}
+
+
+@pytest.mark.parametrize("beta_2", [0.9, 0.98])
+def test_adam_takes_the_beta_of_the_settings(beta_2: float) -> None:
+    phase = JointFineTuning(joint_context(beta_2=beta_2), 2)
+    betas = {
+        name: optimiser.param_groups[0]["betas"]
+        for name, optimiser in phase.optimisers().items()
+        if name.startswith("serving")
+    }
+    assert betas == {"serving-dense": (0.9, beta_2)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched(Context):
+    """Notes whose rows are encoded, and how many of each."""
+
+    seen: list[tuple[str, Places, Places | None]] = dataclasses.field(default_factory=list)
+
+    def gurs(
+        self, domain: TrainingDomain, users: Places, *, counts: Places | None = None
+    ) -> torch.Tensor:
+        """Encode as `Context` does."""
+        self.seen.append((domain.name, users, counts))
+        return super().gurs(domain, users, counts=counts)
+
+
+def watched(context: Context) -> Watched:
+    return Watched(
+        **{field.name: getattr(context, field.name) for field in dataclasses.fields(context)}
+    )
+
+
+def test_the_other_gur_is_of_a_beginning_that_is_drawn_anew() -> None:
+    context = watched(joint_context(memory="other"))
+    phase = JointFineTuning(context, 2)
+    for step in range(20):
+        phase.step(step)
+    lengths = {domain.name: domain.training.lengths for domain in context.data.domains}
+    beginnings: dict[tuple[str, int], set[int]] = {}
+    for name, users, counts in context.seen:
+        assert counts is not None
+        assert (counts >= 1).all()
+        assert (counts <= lengths[name][users]).all()
+        for user, count in zip(users.tolist(), counts.tolist(), strict=True):
+            beginnings.setdefault((name, user), set()).add(count)
+    long = [found for (name, user), found in beginnings.items() if lengths[name][user] >= 5]
+    assert len(long) > 10
+    assert np.mean([len(found) > 1 for found in long]) > 0.5
+
+
+def test_the_critic_sees_users_of_any_length() -> None:
+    """Those of a batch are of like length: it would tell short from long."""
+    context = watched(joint_context(memory="none", adversarial_weight=1.0))
+    phase = JointFineTuning(context, 2)
+    spread: dict[str, list[int]] = {"north": [], "south": []}
+    met: dict[str, set[int]] = {"north": set(), "south": set()}
+    for step in range(20):
+        context.seen.clear()
+        phase.step(step)
+        for domain, (name, users, counts) in zip(context.data.domains, context.seen, strict=True):
+            assert (name, counts) == (domain.name, None)
+            lengths = domain.training.lengths[users]
+            spread[name].append(int(lengths.max() - lengths.min()))
+            met[name] |= set(users.tolist())
+    for domain in context.data.domains:
+        assert min(spread[domain.name]) >= 3
+        assert len(met[domain.name]) > 0.9 * len(domain.training)
+
+
+@pytest.mark.parametrize(("scoring", "divided_by"), [("cosine", 0.25), ("inner", 1.0)])
+def test_cosines_alone_are_sharpened(scoring: str, divided_by: float) -> None:
+    context = joint_context()
+    network = context.settings.network.model_copy(update={"scoring": scoring})
+    settings = context.settings.model_copy(update={"network": network, "temperature": 0.25})
+    states = torch.tensor([[0.5, -1.0]])
+    found = dataclasses.replace(context, settings=settings).sharpened(states)
+    assert_close(found, states / divided_by)
