@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import grpc
 from recguru.v1 import recommender_pb2 as pb
@@ -16,6 +16,8 @@ from server.config import ServeSettings
 from server.run import Server
 
 R = TypeVar("R", pb.RecommendRequest, pb.SearchItemsRequest)
+
+QueueName = Literal["recommend", "search", "recommend_passes", "encode_passes"]
 
 WAIT_S = 20.0  # far longer than any of this takes; a bug fails instead of hanging
 PATIENT = {"max_wait_ms": 60_000, "max_pass_wait_ms": 600_000}
@@ -45,10 +47,11 @@ class Serving:
         finally:
             gate.set()
 
-    async def queued(self, count: int) -> None:
-        """Wait until that many single recommendations wait for the compute thread."""
+    async def queued(self, count: int, *, of: QueueName = "recommend") -> None:
+        """Wait until that many calls of a kind wait for the compute thread."""
+        queue = getattr(self.server._compute, f"_{of}")
         async with asyncio.timeout(WAIT_S):
-            while self.server._compute._recommend.pending != count:  # noqa: ASYNC110  # no event to wait for
+            while queue.pending != count:  # noqa: ASYNC110  # no event to wait for
                 await asyncio.sleep(0.005)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from server.config import QueueLimits
 from server.engine import Engine
 from server.messages import Recommendation, RecommendQuestion
 from server.run import Server
-from tests.server.running import WAIT_S, connected, recommend, serving
+from tests.server.running import WAIT_S, QueueName, connected, recommend, serving
 
 REQUEST = recommend("books", {"books": ["b0001"]})
 
@@ -125,6 +125,42 @@ async def test_a_deadline_is_kept_though_the_event_loop_is_too_busy_to_hear_of_i
     assert computed == [1]
 
 
+HURRIED: Mapping[str, tuple[QueueName, object]] = {
+    "SearchItems": (
+        "search",
+        pb.SearchItemsRequest(domain="books", vector=bytes(4 * 16), k=5),
+    ),
+    "BatchRecommend": ("recommend_passes", pb.BatchRecommendRequest(requests=[REQUEST])),
+    "EncodeUsers": (
+        "encode_passes",
+        pb.EncodeUsersRequest(domain="books", users=[pb.User(histories=REQUEST.histories)]),
+    ),
+}
+"""Calls of every other kind: where each waits, and a request."""
+
+
+@pytest.mark.parametrize("call", HURRIED)
+async def test_calls_of_every_kind_whose_deadline_passed_unheard_are_not_computed(
+    releases: Path, call: str
+) -> None:
+    queue, request = HURRIED[call]
+    async with serving(releases) as running:
+        engine = running.server.current.engine
+        computed: list[object] = []
+        for name in ("recommend", "search", "encode"):
+            setattr(engine, name, computed.append)
+        with running.stalled():
+            hurried = asyncio.ensure_future(getattr(running.stub, call)(request, timeout=0.3))
+            await running.queued(1, of=queue)
+            time.sleep(0.5)  # noqa: ASYNC251  # nobody learns that the deadline has passed
+        time.sleep(0.3)  # noqa: ASYNC251  # the compute thread goes on meanwhile
+        with pytest.raises(grpc.aio.AioRpcError) as expiry:
+            await hurried
+
+    assert expiry.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert not computed
+
+
 async def test_of_many_calls_whose_deadline_passed_unheard_at_most_one_pass_is_computed(
     releases: Path,
 ) -> None:
@@ -186,9 +222,7 @@ async def test_single_calls_have_their_turn_between_the_passes_of_a_batch(releas
                     pb.BatchRecommendRequest(requests=[REQUEST] * 60), timeout=WAIT_S
                 )
             )
-            async with asyncio.timeout(WAIT_S):
-                while running.server._compute._recommend_passes.pending != 1:  # noqa: ASYNC110  # no event
-                    await asyncio.sleep(0.005)
+            await running.queued(1, of="recommend_passes")
             single = asyncio.ensure_future(running.stub.Recommend(REQUEST, timeout=WAIT_S))
             await running.queued(1)
         done, _ = await asyncio.wait({batch, single}, return_when=asyncio.FIRST_COMPLETED)

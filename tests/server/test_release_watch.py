@@ -135,6 +135,26 @@ async def test_a_new_release_is_swapped_in_whole_while_calls_go_on(
     assert (info.dimension, info.max_history) == (24, 8)
 
 
+@pytest.mark.parametrize("missing", ["manifest.json", "index/films.faiss"])
+async def test_a_file_that_is_missing_is_damage_which_is_refused_once(
+    root: Path,
+    other_bundle: Path,
+    missing: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The disk may do better the next time; a file that was never written does not come."""
+    monkeypatch.setattr("server.releases._FIRST_PAUSE_S", 0.0)
+    async with serving(root, poll_s=3600) as running:
+        bad = await asyncio.to_thread(publish, other_bundle, root)
+        (bad / missing).unlink()
+        for _ in range(5):
+            await running.server._watcher.look()
+
+        (refusal,) = refusals(caplog)
+        assert missing in refusal
+
+
 @pytest.mark.parametrize("damaged", ["bundle/networks.safetensors", "index/films.faiss"])
 async def test_a_damaged_release_is_refused_once_and_the_old_one_goes_on_serving(
     root: Path, other_bundle: Path, damaged: str, caplog: pytest.LogCaptureFixture
@@ -281,9 +301,7 @@ async def test_vectors_of_one_call_are_of_one_release(root: Path, other_bundle: 
                     pb.EncodeUsersRequest(domain="books", users=users), timeout=WAIT_S
                 )
             )
-            async with asyncio.timeout(WAIT_S):
-                while running.server._compute._encode_passes.pending != 1:  # noqa: ASYNC110  # no event
-                    await asyncio.sleep(0.005)
+            await running.queued(1, of="encode_passes")
             await asyncio.to_thread(publish, other_bundle, root)
             await running.server._watcher.look()
         answer = await call
@@ -291,3 +309,21 @@ async def test_vectors_of_one_call_are_of_one_release(root: Path, other_bundle: 
     vectors = np.frombuffer(answer.preferences, "<f4").reshape(3, answer.dimension)
     assert answer.dimension == 16
     assert vectors[1:] == pytest.approx(vectors[:2], abs=1e-6)
+
+
+async def test_answers_of_one_batch_are_of_one_release(root: Path, other_bundle: Path) -> None:
+    before = latest(root)
+    async with serving(root, poll_s=3600, queue={"max_pass_users": 1}) as running:
+        with running.stalled():
+            call = asyncio.ensure_future(
+                running.stub.BatchRecommend(
+                    pb.BatchRecommendRequest(requests=[REQUEST] * 3), timeout=WAIT_S
+                )
+            )
+            await running.queued(1, of="recommend_passes")
+            after = await asyncio.to_thread(publish, other_bundle, root)
+            await running.server._watcher.look()
+        answer = await call
+        assert await version(running) == after.name
+
+    assert [each.version.release for each in answer.responses] == [before.name] * 3

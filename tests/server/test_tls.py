@@ -150,6 +150,23 @@ async def test_renewed_files_serve_new_connections_and_broken_ones_are_left(
         assert await called(server, before) == "UNAVAILABLE"
 
 
+async def test_a_renewed_client_ca_lets_in_those_it_certified_and_no_others(
+    releases: Path,
+    tmp_path: Path,
+    stranger: Authority,
+    secured: Mapping[str, Path],
+    parties: Mapping[str, Party],
+) -> None:
+    tls = {**secured, "client_ca": tmp_path / "clients.pem"}
+    shutil.copy(secured["client_ca"], tls["client_ca"])
+    names = ("good", "certified by a stranger")
+
+    async with serving_with(releases, tls) as server:
+        assert [await called(server, parties[name]) for name in names] == ["OK", "UNAVAILABLE"]
+        tls["client_ca"].write_bytes(stranger.ca.read_bytes())
+        assert [await called(server, parties[name]) for name in names] == ["UNAVAILABLE", "OK"]
+
+
 async def test_connections_are_closed_at_their_age_without_a_failed_call(releases: Path) -> None:
     async with serving(releases, max_connection_age_s=1) as running:
         states = [running.channel.get_state(try_to_connect=True)]
