@@ -21,8 +21,11 @@ from tests.indexer.appending import (
     SPECS,
     Films,
     first_release,
+    read_tables,
     reseal,
+    state_of,
 )
+from tests.indexer.update_making import listed, updated
 
 
 def test_vectors_of_one_length_are_appended_whatever_rounding_did_to_them() -> None:
@@ -35,6 +38,27 @@ def test_vectors_of_one_length_are_appended_whatever_rounding_did_to_them() -> N
     assert not fits(level, vectors * np.float32(1.001))
     assert not fits(level, np.full((1, 7), 3e38, np.float32))
     assert np.isfinite(levelled(vectors, level=level)).all()
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_an_index_keeps_its_level_though_its_longest_items_go(tmp_path: Path, kind: str) -> None:
+    """What it holds was scaled to it; at another level new entries would be too near or too far."""
+    root = first_release(tmp_path, kind)
+    levels = []
+    for round_ in range(2):
+        tables = read_tables(root)
+        longest = np.argsort(np.linalg.norm(tables.item_table, axis=1))[-10:]
+        gone = [tables.vocabulary.item_id(int(row)) for row in longest]
+        made = updated(
+            root, {"films": {"remove": listed(tmp_path / f"gone-{round_}", gone)}}, recall=RECALL
+        )
+        assert made.domains["films"].index == "appended"
+        state = state_of(root)
+        assert state is not None
+        levels.append(state.level)
+
+    assert levels[0] == levels[1]
+    assert levels[1] != level_of(read_tables(root).item_table[1:])
 
 
 def damaged(state: dict[str, object]) -> Iterator[tuple[str, str]]:

@@ -121,7 +121,7 @@ def test_candidates_in_any_order_and_number_are_exact(large: DomainTables, size:
 
 
 @pytest.mark.parametrize("contrary", [False, True])
-@pytest.mark.parametrize("k", [5, 200, 1200])
+@pytest.mark.parametrize("k", [5, 64, 200, 256, 1200])
 def test_equal_vectors_score_equal_wherever_they_stand_and_come_in_order_of_their_row(
     k: int, *, contrary: bool
 ) -> None:
