@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -27,6 +28,8 @@ from model.networks.settings import NetworkSettings
 from model.networks.system import ServingNetworks, initialise
 from model.training.export import export_bundle
 from server.call import Lane
+from server.engine import Engine
+from server.messages import EncodeQuestion
 from server.run import Server
 from tests.server.running import WAIT_S, Serving, recommend, serving, settings_of
 
@@ -59,10 +62,22 @@ def hollow_bundle(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) 
     return bundle_of(tiny_dataset, tmp_path_factory.mktemp("hollow") / "bundle", inflate)
 
 
-def bundle_of(dataset: Path, folder: Path, change: Callable[[ServingNetworks], None]) -> Path:
+def bundle_of(
+    dataset: Path,
+    folder: Path,
+    change: Callable[[ServingNetworks], None],
+    memory: Literal["both", "none"] = "both",
+) -> Path:
     data = Dataset.read(dataset)
     settings = NetworkSettings(
-        width=24, heads=2, layers=1, feed_forward=32, max_history=8, recent=8, dropout=0.0
+        width=24,
+        heads=2,
+        layers=1,
+        feed_forward=32,
+        max_history=8,
+        recent=8,
+        dropout=0.0,
+        memory=memory,
     )
     items = {domain.name: len(domain.vocabulary) for domain in data.domains}
     networks = ServingNetworks(items, settings)
@@ -231,6 +246,25 @@ async def test_a_release_that_answers_its_probe_with_nonsense_is_refused(
         assert await version(running) == before.name
         (refusal,) = refusals(caplog)
         assert refusal.endswith(f"release {bad.name}: its networks give numbers not finite")
+
+
+def test_gurs_that_are_not_finite_are_nobodys_answer(tiny_dataset: Path, tmp_path: Path) -> None:
+    """A release whose recommenders read no GUR answers its probe all the same."""
+
+    def inflate(networks: ServingNetworks) -> None:
+        with torch.no_grad():
+            for name, weight in networks.gur_encoder.named_parameters():
+                if "items" not in name:
+                    weight.fill_(3e38)
+
+    bundle = bundle_of(tiny_dataset, tmp_path / "bundle", inflate, memory="none")
+    folder = publish(bundle, tmp_path / "releases")
+    engine = Engine.load(folder, device="cpu")
+    engine.probe()
+
+    question = EncodeQuestion(domain="books", users=[{"books": ["b0001", "b0002"]}], first=0)
+    with pytest.raises(BadArtifactError, match=r"its networks give numbers not finite$"):
+        engine.encode(question)
 
 
 async def test_a_pointer_that_comes_back_loads_nothing_again(
