@@ -2,16 +2,17 @@
 
     python -m benchmarks.training --data DATASET [--history 50] [--batch 256] [--steps 12]
     python -m benchmarks.training --grow items|users|history
-    python -m benchmarks.training --grow processes [--data DATASET]
+    python -m benchmarks.training --grow processes|allocator [--data DATASET]
 
 The first form trains some steps of each phase on a prepared dataset: with the networks of the
 preset `paper`, the size the published code was measured in, and for `recguru` the joint phase. A
 step's users are those it draws of both domains (fine-tuning: of one). `published` is what the
 published code did on one such core at batch 256, `times` the ratio to it; the times of a step are
 medians. The second form trains on made-up sequences and lets one number grow. The third trains
-with one process and with two that torchrun starts, in turns, on the same batches. Peak memory is of
-the process so far, libraries included (of several, the first): each part that `---` begins is a
-process of its own.
+in turns, on the same batches: with one process and with two that torchrun starts, or with memory
+that is freed given back to the system and kept, as `recguru train` has it. Peak memory is of the
+process so far, libraries included (of several, the first): each part that `---` begins is a process
+of its own.
 """
 
 import argparse
@@ -28,6 +29,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.devices import wait
+from model.allocator import keep_freed_memory
 from model.data.dataset import Dataset, Sequences
 from model.data.training_data import TrainingData, TrainingDomain
 from model.device import torch_device
@@ -45,12 +47,14 @@ PUBLISHED = {  # users/s at batch 256 on one core, by the longest history
     50: {"pre-training": 104, "adversarial": 40, "fine-tuning": 78},
     100: {"pre-training": 55, "adversarial": 19, "fine-tuning": 30},
 }
-GROWTH = {
+GROWTH: dict[str, list[Any]] = {
     "items": [10_000, 100_000, 1_000_000],
     "users": [10_000, 100_000, 1_000_000],
     "history": [10, 50, 100, 200],
     "processes": [1, 2, 1, 2, 1, 2],
+    "allocator": ["plain", "keeping"] * 3,
 }
+IN_TURNS = ("processes", "allocator")
 WARM_UP = 3
 SHARED = 0.1  # share of made-up users that are shared
 Measured = tuple[str, float, float, dict[str, float]]
@@ -68,13 +72,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
+    parser.add_argument("--allocator", choices=["plain", "keeping"], default="keeping")
     options = parser.parse_args()
     if options.grow:
-        if options.data and options.grow != "processes":
+        if options.data and options.grow not in IN_TURNS:
             parser.error(f"--data has nothing that grows; --grow {options.grow} makes its own")
         grow(options)
         return
     torch.set_num_threads(options.threads)
+    if options.allocator == "keeping":
+        keep_freed_memory()
     if options.data:
         data = TrainingData.of(Dataset.read(options.data))
     else:
@@ -107,7 +114,7 @@ def show(
 def grow(options: argparse.Namespace) -> None:
     """Run this program once for each size, as a process of its own, or as several."""
     for size in GROWTH[options.grow]:
-        print(f"--- {options.grow} {size:,}", flush=True)
+        print(f"--- {options.grow} {size if isinstance(size, str) else f'{size:,}'}", flush=True)
         values = {**vars(options), options.grow: size}
         command = [sys.executable]
         if options.grow == "processes":

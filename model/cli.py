@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from model.allocator import keep_freed_memory
 from model.comparison.cli import comparison_app
 from model.console import FAILURE, limit_threads, make_app, print_json
 from model.data.cli import data_app
@@ -44,6 +45,7 @@ def train(  # noqa: PLR0913  # every flag is a parameter
       recguru train --data dataset --out run --preset paper --config recguru.toml
     """  # noqa: D301  # the backspace keeps the lines of the example apart
     limit_threads()
+    keep_freed_memory()
     from model.errors import LostProcessError
     from model.settings import load_settings
     from model.training.loop import train as run_training

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from model.allocator import keep_freed_memory
 from model.console import limit_threads, make_app, print_json
 from model.settings import DeviceChoice
 
@@ -95,6 +96,7 @@ def compare(  # noqa: PLR0913  # every flag is a parameter
     percents = _numbers(overlap, "--overlap")
     _check(data, percents, results, report_only=report_only)
     limit_threads()
+    keep_freed_memory()
 
     from model.comparison.settings import CompareSettings
     from model.errors import BadSettingError

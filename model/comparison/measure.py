@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from model.allocator import give_back_freed_memory
+
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
 _PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
@@ -28,6 +30,7 @@ class Cost:
 def measured() -> Iterator[Cost]:
     """Measure what is done inside."""
     cost = Cost()
+    give_back_freed_memory()
     _forget_peak()
     started = time.monotonic()
     yield cost
