@@ -3,13 +3,14 @@
 import fcntl
 import os
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from indexer import publish
-from indexer.publish import latest, prune, versions, workspace
+from indexer.publish import CANARY, LATEST, Canary, latest, prune, versions, workspace
 from indexer.release import Release
 from model.bundle import Bundle
 from model.errors import OverloadedError
@@ -144,3 +145,31 @@ def test_a_root_whose_lock_is_never_given_back_is_reported(
         workspace(root),
     ):
         pytest.fail("the lock was given twice")
+
+
+CHANGES: Mapping[str, Callable[[Path, str], object]] = {
+    "activate": publish.activate,
+    "try out": lambda root, version: publish.try_out(root, Canary(version, 0.5)),
+    "end": lambda root, _: publish.end_canary(root),
+    "prune": lambda root, _: prune(root, keep=1),
+}
+"""All that changes a root of two versions, the older of them tried out."""
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_nothing_changes_a_root_while_others_hold_its_lock(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    root = tmp_path / "releases"
+    built_in(root, bundle)
+    built_in(root, bundle)
+    older = versions(root)[0]
+    publish.try_out(root, Canary(older, 0.2))
+    pointers = [(root / name).read_text() for name in (LATEST, CANARY)]
+    monkeypatch.setattr(publish, "_PATIENCE_S", 0.1)
+
+    with publish.locked(root), pytest.raises(OverloadedError, match="is held by another build"):
+        CHANGES[change](root, older)
+
+    assert [(root / name).read_text() for name in (LATEST, CANARY)] == pointers
+    assert len(versions(root)) == 2

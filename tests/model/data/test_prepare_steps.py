@@ -148,14 +148,19 @@ def test_another_seed_gives_ties_another_order_and_the_same_one_the_same() -> No
     assert orders[0] == orders[1] != orders[2]
 
 
-def test_ties_have_no_order_that_holds_for_all_users() -> None:
-    users = 1000
-    log = log_of((f"u{user}", item, 0) for user in range(users) for item in "xy")
+@pytest.mark.parametrize("of", ["users", "moments"])
+def test_ties_have_no_order_that_holds_for_all(of: str) -> None:
+    count = 1000
+    log = log_of(
+        (f"u{each}", item, 0) if of == "users" else ("u", item, each)
+        for each in range(count)
+        for item in "xy"
+    )
 
     sort(log, seed=0, stated=False)
 
     x_first = sum(item == "x" for _, item, _ in rows_of(log)[::2])
-    assert abs(x_first - users / 2) < 3 * (users / 4) ** 0.5
+    assert abs(x_first - count / 2) < 3 * (count / 4) ** 0.5
 
 
 @settings(max_examples=50)
