@@ -9,10 +9,10 @@ preset `paper`, the size the published code was measured in, and for `recguru` t
 step's users are those it draws of both domains (fine-tuning: of one). `published` is what the
 published code did on one such core at batch 256, `times` the ratio to it; the times of a step are
 medians. The second form trains on made-up sequences and lets one number grow. The third trains
-in turns, on the same batches: with one process and with two that torchrun starts, or with memory
-that is freed given back to the system and kept, as `recguru train` has it. Peak memory is of the
-process so far, libraries included (of several, the first): each part that `---` begins is a process
-of its own.
+in turns, on the same batches: with one process and with two that torchrun starts; or with the C
+library as it comes (`plain`) and as `recguru train` has it, keeping what is freed (`keeping`, which
+`--allocator` chooses). Peak memory is of the process so far, libraries included (of several, the
+first): each part that `---` begins is a process of its own.
 """
 
 import argparse
@@ -47,7 +47,7 @@ PUBLISHED = {  # users/s at batch 256 on one core, by the longest history
     50: {"pre-training": 104, "adversarial": 40, "fine-tuning": 78},
     100: {"pre-training": 55, "adversarial": 19, "fine-tuning": 30},
 }
-GROWTH: dict[str, list[Any]] = {
+GROWTH: dict[str, list[int] | list[str]] = {
     "items": [10_000, 100_000, 1_000_000],
     "users": [10_000, 100_000, 1_000_000],
     "history": [10, 50, 100, 200],

@@ -9,12 +9,15 @@ import ctypes
 
 _TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
-_LARGEST_BLOCK = 32 << 20  # the most that every glibc accepts
+_LARGEST_BLOCK = 32 << 20  # the most that glibc accepts on 64 bits; larger ones always go back
 _KEPT = 512 << 20
 
 
 def keep_freed_memory() -> None:
-    """Have this process keep up to half a gigabyte of what it frees, from now on."""
+    """Have this process keep blocks below 32 MiB that it frees, from now on.
+
+    What lies free at the end of the heap goes back beyond half a gigabyte.
+    """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
         library.mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK)

@@ -148,28 +148,30 @@ def test_a_root_whose_lock_is_never_given_back_is_reported(
 
 
 CHANGES: Mapping[str, Callable[[Path, str], object]] = {
+    "publish": lambda root, _: publish.publish(root, root / ".building-done", "da" * 32),
     "activate": publish.activate,
     "try out": lambda root, version: publish.try_out(root, Canary(version, 0.5)),
     "end": lambda root, _: publish.end_canary(root),
     "prune": lambda root, _: prune(root, keep=1),
 }
-"""All that changes a root of two versions, the older of them tried out."""
+"""What changes the versions of a root and the pointers to them."""
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_nothing_changes_a_root_while_others_hold_its_lock(
+def test_versions_and_pointers_stay_while_others_hold_the_lock(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     root = tmp_path / "releases"
-    built_in(root, bundle)
-    built_in(root, bundle)
-    older = versions(root)[0]
-    publish.try_out(root, Canary(older, 0.2))
+    for _ in range(3):
+        built_in(root, bundle)
+    tried, unnamed, _ = before = versions(root)
+    publish.try_out(root, Canary(tried, 0.2))
+    (root / ".building-done").mkdir()
     pointers = [(root / name).read_text() for name in (LATEST, CANARY)]
     monkeypatch.setattr(publish, "_PATIENCE_S", 0.1)
 
     with publish.locked(root), pytest.raises(OverloadedError, match="is held by another build"):
-        CHANGES[change](root, older)
+        CHANGES[change](root, unnamed)
 
     assert [(root / name).read_text() for name in (LATEST, CANARY)] == pointers
-    assert len(versions(root)) == 2
+    assert versions(root) == before

@@ -6,13 +6,13 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from recguru.v1 import recommender_pb2 as pb
+from torch import nn
 
 from indexer.build import build
 from indexer.publish import LATEST, latest
@@ -24,7 +24,7 @@ from model.console import progress
 from model.data.dataset import Dataset
 from model.errors import BadArtifactError
 from model.files import write_bytes_atomically
-from model.networks.settings import NetworkSettings
+from model.networks.settings import Memory, NetworkSettings
 from model.networks.system import ServingNetworks, initialise
 from model.training.export import export_bundle
 from server.call import Lane
@@ -52,21 +52,22 @@ def other_bundle(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def hollow_bundle(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a bundle that is finite and complete, but whose networks overflow."""
+    return bundle_of(tiny_dataset, tmp_path_factory.mktemp("hollow") / "bundle", overflow)
 
-    def inflate(networks: ServingNetworks) -> None:
-        with torch.no_grad():
-            for name, weight in networks.named_parameters():
-                if "items" not in name:
-                    weight.fill_(3e38)
 
-    return bundle_of(tiny_dataset, tmp_path_factory.mktemp("hollow") / "bundle", inflate)
+def overflow(network: nn.Module) -> None:
+    """Set weights that are finite, but whose products are not."""
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if "items" not in name:
+                weight.fill_(3e38)
 
 
 def bundle_of(
     dataset: Path,
     folder: Path,
     change: Callable[[ServingNetworks], None],
-    memory: Literal["both", "none"] = "both",
+    memory: Memory = "both",
 ) -> Path:
     data = Dataset.read(dataset)
     settings = NetworkSettings(
@@ -250,14 +251,12 @@ async def test_a_release_that_answers_its_probe_with_nonsense_is_refused(
 
 def test_gurs_that_are_not_finite_are_nobodys_answer(tiny_dataset: Path, tmp_path: Path) -> None:
     """A release whose recommenders read no GUR answers its probe all the same."""
-
-    def inflate(networks: ServingNetworks) -> None:
-        with torch.no_grad():
-            for name, weight in networks.gur_encoder.named_parameters():
-                if "items" not in name:
-                    weight.fill_(3e38)
-
-    bundle = bundle_of(tiny_dataset, tmp_path / "bundle", inflate, memory="none")
+    bundle = bundle_of(
+        tiny_dataset,
+        tmp_path / "bundle",
+        lambda networks: overflow(networks.gur_encoder),
+        memory="none",
+    )
     folder = publish(bundle, tmp_path / "releases")
     engine = Engine.load(folder, device="cpu")
     engine.probe()

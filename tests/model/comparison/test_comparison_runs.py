@@ -190,8 +190,9 @@ def test_what_an_unfinished_run_left_goes_when_the_run_is_another(
         raise RecGuruError("the disk is full")
 
     def left(lift: float) -> set[Path]:
-        settings = {"systems": ("failing",), "settings": {"failing": {"lift": lift}}}
-        with pytest.raises(RecGuruError):
+        changes = {"failing": {"lift": lift}}
+        settings = {"systems": ("failing",), "seeds": (0,), "settings": changes}
+        with pytest.raises(RecGuruError, match="the disk is full"):
             compare(
                 data,
                 tmp_path / "out",

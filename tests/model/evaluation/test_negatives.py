@@ -5,7 +5,7 @@ import pytest
 
 from model.data.dataset import Sequences
 from model.evaluation.negatives import draw_negatives, negative_weights
-from model.evaluation.protocol import NEGATIVES, questions
+from model.evaluation.protocol import NEGATIVES, Split, questions
 from tests.model.dataset_making import random_dataset, with_other_held_out_rows
 
 USERS = 40_000
@@ -58,15 +58,16 @@ def test_weights_are_training_frequencies_to_the_power_three_quarters() -> None:
     assert weights.tolist() == pytest.approx([0, 1, 0, 3**0.75, 0])
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
 @pytest.mark.parametrize(("items", "full"), [(90, False), (3000, True)])
 def test_negatives_are_distinct_trained_on_and_none_of_the_users_rows(
-    items: int, *, full: bool
+    items: int, split: Split, *, full: bool
 ) -> None:
     dataset = random_dataset(np.random.default_rng(3), users=300, items=items)
     domain = dataset.domain("books")
     trained = set(domain.training().rows.tolist())
 
-    asked = questions(dataset, "books")
+    asked = questions(dataset, "books", split=split)
 
     for user, negatives in zip(asked.users.tolist(), asked.negatives.tolist(), strict=True):
         own = set(domain.sequences[user].tolist())

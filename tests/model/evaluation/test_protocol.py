@@ -156,19 +156,6 @@ def test_a_user_has_the_same_negatives_in_both_splits_and_for_the_same_seed_only
     assert (drawn["test", 0] != drawn["test", 1]).any()
 
 
-@pytest.mark.parametrize("split", SPLITS)
-@pytest.mark.parametrize("domain", ["books", "films"])
-def test_negatives_are_nothing_the_user_has_held_out_rows_included(
-    split: Split, domain: str
-) -> None:
-    dataset = random_dataset(np.random.default_rng(4), users=200, items=30)
-    sequences = dataset.domain(domain).sequences
-    asked = questions(dataset, domain, split=split)
-
-    for user, negatives in zip(asked.users.tolist(), asked.negatives, strict=True):
-        assert not set(negatives.tolist()) & set(sequences[user].tolist())
-
-
 def test_an_unknown_domain_is_refused_by_name(small: Dataset) -> None:
     message = "^domain 'games' is not in the dataset; it has books, films$"
     with pytest.raises(NotFoundError, match=message):

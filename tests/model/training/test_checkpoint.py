@@ -10,9 +10,9 @@ from model.training.context import Context
 from model.training.joint import JointFineTuning
 
 
-def test_the_best_weights_so_far_are_among_it(context: Context, tmp_path: Path) -> None:
+def test_a_checkpoint_gives_back_the_best_weights_so_far(context: Context, tmp_path: Path) -> None:
     """Otherwise a resumed training would end with the best of what came after the kill alone."""
-    fine_tuning = context.settings.fine_tuning.model_copy(update={"joint": True, "patience": 2})
+    fine_tuning = context.settings.fine_tuning.model_copy(update={"joint": True})
     settings = context.settings.model_copy(update={"fine_tuning": fine_tuning})
     context = dataclasses.replace(context, settings=settings)
     serving = context.networks.serving

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,9 +20,10 @@ from tests.model.training.context_making import QUICK, chained_dataset, context_
 NEXT_ITEMS = FineTuningSettings(joint=True, epochs=4, batch_users=16, negatives=20)
 """Nothing but the next items of both domains."""
 Weights = Mapping[str, torch.Tensor]
+Encoded = tuple[str, Places, Places | None]
 
 
-def joint_context(memory: object = "cold", **changes: object) -> Context:
+def joint_terms(memory: object = "cold", **changes: object) -> Context:
     """Draw fresh networks without dropout, for a fine-tuning with some changes."""
     size = {**QUICK.network.model_dump(), "dropout": 0.0, "encoder_dropout": 0.0, "memory": memory}
     fine_tuning = FineTuningSettings.model_validate({**NEXT_ITEMS.model_dump(), **changes})
@@ -33,7 +35,7 @@ def joint_context(memory: object = "cold", **changes: object) -> Context:
 
 def after_one_step(**changes: object) -> Weights:
     """Take the first step -> the weights of what serves."""
-    context = joint_context(**changes)
+    context = joint_terms(**changes)
     JointFineTuning(context, 2).step(0)
     return context.networks.serving.state_dict()
 
@@ -42,12 +44,18 @@ def differing(some: Weights, others: Weights) -> set[str]:
     return {name for name, weight in some.items() if not torch.equal(weight, others[name])}
 
 
-def test_the_adversarial_weight_rises_with_the_steps() -> None:
-    """The first of twice as many steps has half the weight; the learning rate is the same."""
-    few = after_one_step(epochs=2, adversarial_weight=1.0)
-    assert differing(few, after_one_step(epochs=4, adversarial_weight=1.0))
-    many = after_one_step(epochs=4, adversarial_weight=2.0)
-    assert_close(many, few)
+def test_the_adversarial_weight_rises_with_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    phase = JointFineTuning(joint_terms(adversarial_weight=3.0), 2)
+    losses: list[float] = []
+    monkeypatch.setattr(phase, "_distance", lambda: (torch.ones(()), {}))
+    monkeypatch.setattr(
+        phase, "_descent", SimpleNamespace(step=lambda loss, _: losses.append(loss.item()))
+    )
+
+    for step in (0, phase.steps // 2 - 1, phase.steps - 1):
+        figures = phase.step(step)
+        beside = sum(loss.item() for loss in figures.values())
+        assert losses[-1] - beside == pytest.approx(3 * (step + 1) / phase.steps, rel=1e-3)
 
 
 def test_cold_starts_leave_the_items_of_the_recommender_where_they_are() -> None:
@@ -62,7 +70,7 @@ def test_cold_starts_leave_the_items_of_the_recommender_where_they_are() -> None
 
 @pytest.mark.parametrize("beta_2", [0.9, 0.98])
 def test_adam_takes_the_beta_of_the_settings(beta_2: float) -> None:
-    phase = JointFineTuning(joint_context(beta_2=beta_2), 2)
+    phase = JointFineTuning(joint_terms(beta_2=beta_2), 2)
     betas = {
         name: optimiser.param_groups[0]["betas"]
         for name, optimiser in phase.optimisers().items()
@@ -71,34 +79,30 @@ def test_adam_takes_the_beta_of_the_settings(beta_2: float) -> None:
     assert betas == {"serving-dense": (0.9, beta_2)}
 
 
-@dataclasses.dataclass(frozen=True)
-class Watched(Context):
-    """Notes whose rows are encoded, and how many of each."""
-
-    seen: list[tuple[str, Places, Places | None]] = dataclasses.field(default_factory=list)
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Encoded]:
+    """Note whose rows are encoded, and how many of each."""
+    noted: list[Encoded] = []
+    encode = Context.gurs
 
     def gurs(
-        self, domain: TrainingDomain, users: Places, *, counts: Places | None = None
+        context: Context, domain: TrainingDomain, users: Places, *, counts: Places | None = None
     ) -> torch.Tensor:
-        """Encode as `Context` does."""
-        self.seen.append((domain.name, users, counts))
-        return super().gurs(domain, users, counts=counts)
+        noted.append((domain.name, users, counts))
+        return encode(context, domain, users, counts=counts)
+
+    monkeypatch.setattr(Context, "gurs", gurs)
+    return noted
 
 
-def watched(context: Context) -> Watched:
-    return Watched(
-        **{field.name: getattr(context, field.name) for field in dataclasses.fields(context)}
-    )
-
-
-def test_the_other_gur_is_of_a_beginning_that_is_drawn_anew() -> None:
-    context = watched(joint_context(memory="other"))
+def test_the_other_gur_is_of_a_beginning_that_is_drawn_anew(encoded: list[Encoded]) -> None:
+    context = joint_terms(memory="other")
     phase = JointFineTuning(context, 2)
     for step in range(20):
         phase.step(step)
     lengths = {domain.name: domain.training.lengths for domain in context.data.domains}
     beginnings: dict[tuple[str, int], set[int]] = {}
-    for name, users, counts in context.seen:
+    for name, users, counts in encoded:
         assert counts is not None
         assert (counts >= 1).all()
         assert (counts <= lengths[name][users]).all()
@@ -109,16 +113,16 @@ def test_the_other_gur_is_of_a_beginning_that_is_drawn_anew() -> None:
     assert np.mean([len(found) > 1 for found in long]) > 0.5
 
 
-def test_the_critic_sees_users_of_any_length() -> None:
+def test_the_critic_sees_users_of_any_length(encoded: list[Encoded]) -> None:
     """Those of a batch are of like length: it would tell short from long."""
-    context = watched(joint_context(memory="none", adversarial_weight=1.0))
+    context = joint_terms(memory="none", adversarial_weight=1.0)
     phase = JointFineTuning(context, 2)
     spread: dict[str, list[int]] = {"north": [], "south": []}
     met: dict[str, set[int]] = {"north": set(), "south": set()}
     for step in range(20):
-        context.seen.clear()
+        encoded.clear()
         phase.step(step)
-        for domain, (name, users, counts) in zip(context.data.domains, context.seen, strict=True):
+        for domain, (name, users, counts) in zip(context.data.domains, encoded, strict=True):
             assert (name, counts) == (domain.name, None)
             lengths = domain.training.lengths[users]
             spread[name].append(int(lengths.max() - lengths.min()))
@@ -130,7 +134,7 @@ def test_the_critic_sees_users_of_any_length() -> None:
 
 @pytest.mark.parametrize(("scoring", "divided_by"), [("cosine", 0.25), ("inner", 1.0)])
 def test_cosines_alone_are_sharpened(scoring: str, divided_by: float) -> None:
-    context = joint_context()
+    context = joint_terms()
     network = context.settings.network.model_copy(update={"scoring": scoring})
     settings = context.settings.model_copy(update={"network": network, "temperature": 0.25})
     states = torch.tensor([[0.5, -1.0]])
