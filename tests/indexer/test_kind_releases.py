@@ -229,7 +229,8 @@ def test_auto_leaves_what_finds_enough_for_the_half_alone_that_tuned_it(
     with caplog.at_level(logging.INFO):
         built = built_as(bundle, root, latency_ms=1e-6, recall=0.97, auto_kinds=["ivf"])
 
-    assert re.search(r'tried domain=films spec=.*"lists":693,"probes":4,.* recall=1\.0000', caplog.text)
+    tried = r'tried domain=films spec=.*"lists":693,"probes":4,.* recall=1\.0000'
+    assert re.search(tried, caplog.text)
     assert built.kinds == {"films": "flat"}
 
 
