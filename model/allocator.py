@@ -9,7 +9,7 @@ import ctypes
 
 _TRIM_THRESHOLD = -1
 _MMAP_THRESHOLD = -3
-_LARGEST_BLOCK = 32 << 20  # the most that glibc accepts on 64 bits; larger ones always go back
+_LARGEST_BLOCK = 32 << 20  # larger ones go back at once, as before
 _KEPT = 512 << 20
 
 

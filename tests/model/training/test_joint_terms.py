@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ Weights = Mapping[str, torch.Tensor]
 Encoded = tuple[str, Places, Places | None]
 
 
-def joint_terms(memory: object = "cold", **changes: object) -> Context:
+def context_with(memory: object = "cold", **changes: object) -> Context:
     """Draw fresh networks without dropout, for a fine-tuning with some changes."""
     size = {**QUICK.network.model_dump(), "dropout": 0.0, "encoder_dropout": 0.0, "memory": memory}
     fine_tuning = FineTuningSettings.model_validate({**NEXT_ITEMS.model_dump(), **changes})
@@ -35,7 +34,7 @@ def joint_terms(memory: object = "cold", **changes: object) -> Context:
 
 def after_one_step(**changes: object) -> Weights:
     """Take the first step -> the weights of what serves."""
-    context = joint_terms(**changes)
+    context = context_with(**changes)
     JointFineTuning(context, 2).step(0)
     return context.networks.serving.state_dict()
 
@@ -45,17 +44,29 @@ def differing(some: Weights, others: Weights) -> set[str]:
 
 
 def test_the_adversarial_weight_rises_with_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    phase = JointFineTuning(joint_terms(adversarial_weight=3.0), 2)
+    phase = JointFineTuning(context_with(adversarial_weight=1000.0), 2)
+    distances: list[float] = []
     losses: list[float] = []
-    monkeypatch.setattr(phase, "_distance", lambda: (torch.ones(()), {}))
-    monkeypatch.setattr(
-        phase, "_descent", SimpleNamespace(step=lambda loss, _: losses.append(loss.item()))
-    )
+    distance_of, descend = phase._distance, phase._descent.step
+
+    def distance() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        found, figures = distance_of()
+        distances.append(found.item())
+        return found, figures
+
+    def step_down(loss: torch.Tensor, rate: float | None = None) -> None:
+        losses.append(loss.item())
+        descend(loss, rate)
+
+    monkeypatch.setattr(phase, "_distance", distance)
+    monkeypatch.setattr(phase._descent, "step", step_down)
 
     for step in (0, phase.steps // 2 - 1, phase.steps - 1):
         figures = phase.step(step)
-        beside = sum(loss.item() for loss in figures.values())
-        assert losses[-1] - beside == pytest.approx(3 * (step + 1) / phase.steps, rel=1e-3)
+        beside = sum(each.item() for name, each in figures.items() if name.startswith("loss/"))
+        weight = 1000 * (step + 1) / phase.steps
+        assert abs(weight * distances[-1]) > 0.1
+        assert losses[-1] - beside == pytest.approx(weight * distances[-1], rel=1e-3)
 
 
 def test_cold_starts_leave_the_items_of_the_recommender_where_they_are() -> None:
@@ -70,7 +81,7 @@ def test_cold_starts_leave_the_items_of_the_recommender_where_they_are() -> None
 
 @pytest.mark.parametrize("beta_2", [0.9, 0.98])
 def test_adam_takes_the_beta_of_the_settings(beta_2: float) -> None:
-    phase = JointFineTuning(joint_terms(beta_2=beta_2), 2)
+    phase = JointFineTuning(context_with(beta_2=beta_2), 2)
     betas = {
         name: optimiser.param_groups[0]["betas"]
         for name, optimiser in phase.optimisers().items()
@@ -96,7 +107,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[Encoded]:
 
 
 def test_the_other_gur_is_of_a_beginning_that_is_drawn_anew(encoded: list[Encoded]) -> None:
-    context = joint_terms(memory="other")
+    context = context_with(memory="other")
     phase = JointFineTuning(context, 2)
     for step in range(20):
         phase.step(step)
@@ -115,7 +126,7 @@ def test_the_other_gur_is_of_a_beginning_that_is_drawn_anew(encoded: list[Encode
 
 def test_the_critic_sees_users_of_any_length(encoded: list[Encoded]) -> None:
     """Those of a batch are of like length: it would tell short from long."""
-    context = joint_terms(memory="none", adversarial_weight=1.0)
+    context = context_with(memory="none", adversarial_weight=1.0)
     phase = JointFineTuning(context, 2)
     spread: dict[str, list[int]] = {"north": [], "south": []}
     met: dict[str, set[int]] = {"north": set(), "south": set()}
@@ -134,7 +145,7 @@ def test_the_critic_sees_users_of_any_length(encoded: list[Encoded]) -> None:
 
 @pytest.mark.parametrize(("scoring", "divided_by"), [("cosine", 0.25), ("inner", 1.0)])
 def test_cosines_alone_are_sharpened(scoring: str, divided_by: float) -> None:
-    context = joint_terms()
+    context = context_with()
     network = context.settings.network.model_copy(update={"scoring": scoring})
     settings = context.settings.model_copy(update={"network": network, "temperature": 0.25})
     states = torch.tensor([[0.5, -1.0]])
