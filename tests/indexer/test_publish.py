@@ -81,6 +81,38 @@ def test_a_build_sweeps_only_what_is_recognised(bundle: Bundle, tmp_path: Path) 
     assert (elsewhere / "file").read_bytes() == b"kept?"
 
 
+def test_a_link_that_looks_like_a_dead_build_is_not_told_of(tmp_path: Path) -> None:
+    """Whoever is told removes what the folder says is its own, at a Milvus server for one."""
+    root, elsewhere = tmp_path / "releases", tmp_path / "elsewhere"
+    for folder in (elsewhere, root / ".building-dead"):
+        folder.mkdir(parents=True)
+    (root / ".building-link").symlink_to(elsewhere)
+    told: list[str] = []
+
+    with workspace(root, forget=lambda swept: told.append(swept.name)):
+        pass
+
+    assert told == [".building-dead"]
+
+
+def test_a_version_is_on_disk_before_the_pointer_names_it(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "releases"
+    before = built_in(root, bundle).folder.name
+    synced: list[tuple[str, list[str]]] = []
+
+    def fsync(handle: int) -> None:
+        if os.path.samestat(os.fstat(handle), root.stat()):
+            synced.append((latest(root).name, versions(root)))
+        os.fsync(handle)
+
+    monkeypatch.setattr(publish, "os", SimpleNamespace(**{**vars(os), "fsync": fsync}))
+    after = built_in(root, bundle).folder.name
+
+    assert synced[0] == (before, [before, after])
+
+
 def test_a_version_comes_after_those_of_a_clock_that_was_ahead(
     bundle: Bundle, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from recguru.v1 import recommender_pb2 as pb
 from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
-from model.errors import RecGuruError
+from model.errors import OverloadedError, RecGuruError
 from server.config import QueueLimits
 from server.engine import Engine
 from server.messages import Recommendation, RecommendQuestion
@@ -57,6 +57,19 @@ async def test_who_would_wait_too_long_is_told_when_to_try_again(releases: Path)
     assert refusal.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     hints = {entry[0]: entry[1] for entry in refusal.value.trailing_metadata()}  # type: ignore[index]  # pairs
     assert 200 <= int(hints["grpc-retry-pushback-ms"]) < 1000 * WAIT_S
+
+
+async def test_who_may_come_back_at_once_is_told_a_millisecond(
+    releases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OverloadedError("the server is busy", retry_s=1e-4)
+
+    async with serving(releases) as running:
+        monkeypatch.setattr(Engine, "recommend", refuse)
+        call = running.stub.Recommend(REQUEST, timeout=WAIT_S)
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert dict(await call.trailing_metadata())["grpc-retry-pushback-ms"] == "1"
 
 
 async def test_callers_that_hang_up_leave_the_queue_and_the_others_are_answered(

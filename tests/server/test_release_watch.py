@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,6 +216,7 @@ async def test_a_release_that_the_disk_kept_from_being_read_is_read_again(
             raise failures.pop(0)
         return sha256_of(path)
 
+    monkeypatch.setattr("server.releases._LONGEST_PAUSE_S", 15.0)
     async with serving(root, poll_s=3600) as running:
         watcher = running.server._watcher
         good = await asyncio.to_thread(publish, other_bundle, root)
@@ -222,8 +224,10 @@ async def test_a_release_that_the_disk_kept_from_being_read_is_read_again(
         for _ in range(2):
             await watcher.look()
             assert len(failures) == 2, "a pause comes first"
-        for left in (1, 0, 0):
-            watcher._pauses[Lane.STABLE]._until_s = 0
+        for left, longest_s in ((1, 5), (0, 10), (0, 15)):  # twice as long, up to the longest
+            pause = watcher._pauses[Lane.STABLE]
+            assert longest_s - 2.5 < pause._until_s - time.monotonic() <= longest_s
+            pause._until_s = 0
             await watcher.look()
             assert len(failures) == left
 
