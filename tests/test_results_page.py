@@ -1,4 +1,4 @@
-"""The tables of `docs/results.md` are what its commands print, to the letter."""
+"""The tables of `docs/results.md` and the reports beside it are what the commands make of them."""
 
 import re
 import shlex
@@ -41,3 +41,18 @@ def test_a_table_is_what_its_command_prints(
     *table, place = done.output.splitlines(keepends=True)
     assert place.startswith(("report in ", "study in "))
     assert "".join(table) == output
+
+
+@pytest.mark.parametrize("pair", ["beauty_toys", "sport_cloth"])
+def test_a_report_is_what_its_command_writes(
+    pair: str, recguru: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    folder = Path("docs") / "results" / pair
+
+    done = recguru("compare", "--report-only", "--results", folder, "--out", tmp_path / "report")
+
+    assert done.code == 0, done.errors
+    assert (tmp_path / "report" / "report.md").read_text("utf-8") == (
+        (folder / "report.md").read_text("utf-8")
+    )

@@ -4,7 +4,8 @@
 <out>/overlap-<percent>/…          its comparison, as any other
 <out>/overlap.json, overlap.md     NDCG@10 and HR@10 of all systems against the share
 
-    {"datasets": {"<percent>": digest}, "asked_shared_users": {"<percent>": n},
+    {"made": {"<percent>": {"dataset", "seeds", "versions", "code"}},
+     "asked_shared_users": {"<percent>": n},
      "domains": {"<domain>": {"<title>": {"<percent>": {"<slice>": {"full": {"ndcg@10": ...}}}}}}}
 
 A shared user is asked in a domain if the history there is long enough; the domain that asks more of
@@ -24,7 +25,7 @@ from model.comparison.runs import Say
 from model.comparison.settings import CompareSettings
 from model.comparison.summary import CELL, cell
 from model.comparison.systems import Entry
-from model.comparison.tables import percent
+from model.comparison.tables import origin, percent
 from model.data.dataset import FORMAT, KIND
 from model.data.overlap import with_overlap
 from model.errors import BadArtifactError
@@ -159,7 +160,10 @@ def _content(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         name: about["title"] for each in reports.values() for name, about in each["systems"].items()
     }
     return {
-        "datasets": {number: report["dataset"] for number, report in reports.items()},
+        "made": {
+            number: {name: report[name] for name in ("dataset", "seeds", "versions", "code")}
+            for number, report in reports.items()
+        },
         "asked_shared_users": {
             number: max(parts["shared"]["users"] for parts in report["domains"].values())
             for number, report in reports.items()
@@ -190,8 +194,8 @@ def _point(parts: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def study_summary(content: Mapping[str, Any]) -> str:
     """Spell what fits a terminal: full and sampled NDCG@10 of all users and of cold starts."""
-    numbers = list(content["datasets"])
-    lines = []
+    numbers = list(content["made"])
+    lines = [f"{number} %: {origin(made)}" for number, made in content["made"].items()]
     for (domain, systems), part in product(content["domains"].items(), _TOLD):
         longest = max(len(title) for title in systems)
         lines += [
@@ -206,9 +210,9 @@ def study_summary(content: Mapping[str, Any]) -> str:
 
 def study_markdown(content: Mapping[str, Any]) -> str:
     """Spell a study like the paper's Table 3, in per cent."""
-    numbers = list(content["datasets"])
+    numbers = list(content["made"])
     asked = ", ".join(
-        f"{number} %: {users:,}, dataset `{content['datasets'][number][:12]}`"
+        f"{number} %: {users:,}, dataset `{content['made'][number]['dataset'][:12]}`"
         for number, users in content["asked_shared_users"].items()
     )
     lines = [

@@ -1,8 +1,9 @@
 """Finished runs to one report: means and deviations over seeds, differences with their intervals.
 
-    {"dataset": digest, "question_seed": 0, "versions": [{...}], "code": [digest],
+    {"dataset": digest, "seeds": [0, ...], "question_seed": 0, "versions": [{...}],
+     "code": [digest],
      "systems": {"<name>": {"title", "ours", "seeds", "newcomer_share", "settings", "minutes",
-                            "peak_mib", "tuning"}},
+                            "peak_mib", "alignment", "tuning"}},
      "domains": {"<domain>": {"<slice>": {
          "users": n,
          "systems": {"<name>": {"full": {"ndcg@10": {"mean": x, "deviation": y}, ...},
@@ -81,6 +82,7 @@ def make_report(
     named = (against or STRONG) if (against or STRONG) in runs else None
     return {
         "dataset": first.facts.dataset,
+        "seeds": sorted({result.facts.seed for result in results}),
         "question_seed": first.facts.question_seed,
         "resamples": resamples,
         "versions": _distinct(result.facts.versions for result in results),

@@ -1,13 +1,17 @@
-"""A comparison's report in a terminal: a figure of each system and slice, differences, tuning."""
+"""A comparison's report in a terminal: a figure of each system and slice, differences, cost."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from model.comparison.results import SLICES
 from model.comparison.tables import (
+    ALIGNMENT,
     NONE,
     Report,
+    alignment_cells,
     interval,
+    minutes_words,
+    origin,
     percent,
     settings_words,
     titles_of,
@@ -22,12 +26,13 @@ _APART = 22
 
 
 def summary(report: Report) -> str:
-    """Spell what fits a terminal: NDCG@10 of every system and slice, and what was tuned.
+    """Spell what fits a terminal: NDCG@10 of every system and slice, minutes, what was tuned.
 
     Where ranks were kept, each domain's figures are followed by the differences to the system
-    that all are compared with, and their 95 % intervals.
+    that all are compared with, and of the RecGURU family to each slice's best baseline, with their
+    95 % intervals.
     """
-    lines = []
+    lines = [origin(report)]
     titles = titles_of(report)
     longest = max(len(title) for title in titles.values())
     asked = [part for part in SLICES if any(p[part]["users"] for p in report["domains"].values())]
@@ -40,7 +45,8 @@ def summary(report: Report) -> str:
             cells = [cell(parts[part]["systems"][name]) for part in asked]
             lines.append(f"{title:<{longest}}" + "".join(cells))
         lines += _difference_lines(report, domain, longest)
-    return "\n".join([*lines, *_tuning_lines(report, longest)])
+        lines += _best_lines(report, domain)
+    return "\n".join([*lines, *_cost_lines(report, longest), *_tuning_lines(report, longest)])
 
 
 def cell(figures: Mapping[str, Any] | None) -> str:
@@ -67,6 +73,38 @@ def _difference_lines(report: Report, domain: str, longest: int) -> list[str]:
     for name in dict.fromkeys(name for to in known.values() for name in to["systems"]):
         cells = [interval(to["systems"].get(name)).rjust(_APART) for to in known.values()]
         lines.append(f"{titles[name]:<{longest}}" + "".join(cells))
+    return lines
+
+
+def _best_lines(report: Report, domain: str) -> list[str]:
+    """Spell how far the family is from the best baseline of each slice, a slice a line."""
+    parts = report["domains"][domain]
+    found = {part: parts[part]["differences"]["best_baseline"] for part in SLICES}
+    known = {part: to for part, to in found.items() if to and to["systems"]}
+    ours = [name for name, about in report["systems"].items() if about["ours"]]
+    shown = [name for name in ours if any(name in to["systems"] for to in known.values())]
+    if not shown:
+        return []
+    titles = titles_of(report)
+    bases = {part: f"{part} to {titles[to['to']]}" for part, to in known.items()}
+    longest = max(len(base) for base in bases.values())
+    lines = [
+        f"{domain}: difference to the best baseline, full NDCG@10 in points of %, 95 % interval",
+        f"{'':<{longest}}" + "".join(f"{titles[name]:>{_APART}}" for name in shown),
+    ]
+    for part, base in bases.items():
+        cells = [interval(known[part]["systems"].get(name)).rjust(_APART) for name in shown]
+        lines.append(f"{base:<{longest}}" + "".join(cells))
+    return lines
+
+
+def _cost_lines(report: Report, longest: int) -> list[str]:
+    heads = ("training minutes", *ALIGNMENT)
+    lines = [f"{'':<{longest}}" + "".join(f"{head:>{_APART}}" for head in heads)]
+    for about in report["systems"].values():
+        cells = [minutes_words(about), *(alignment_cells(about) or [NONE] * len(ALIGNMENT))]
+        row = "".join(f"{each:>{_APART}}" for each in cells)
+        lines.append(f"{about['title']:<{longest}}{row}")
     return lines
 
 

@@ -22,6 +22,8 @@ _RANKED = {
     "full": "full ranking over all items",
     "sampled": "target among 200 sampled negatives",
 }
+ALIGNMENT = ("domain accuracy", "rank, tied", "rank, untied")
+"""What is said of GURs: the accuracy in per cent."""
 NONE = "-"
 """What stands where there is no figure."""
 _TUNED = (
@@ -40,7 +42,7 @@ def as_markdown(report: Report) -> str:
     """Spell a whole report."""
     parts = [
         "# Comparison",
-        _origin(report),
+        _introduction(report),
         "## Table 2",
         *(_table_2(report, ranking) for ranking in ("sampled", "full")),
         "## Slices",
@@ -62,16 +64,22 @@ def untuned(report: Report) -> str:
     return "; ".join(titles)
 
 
-def _origin(report: Report) -> str:
+def origin(made: Mapping[str, Any]) -> str:
+    """Say what was compared, and by what: dataset, seeds, versions and code of a report."""
     versions = "; ".join(
-        ", ".join(f"{name} {version}" for name, version in each.items())
-        for each in report["versions"]
+        ", ".join(f"{name} {version}" for name, version in sorted(each.items()))
+        for each in made["versions"]
     )
-    code = ", ".join(digest[:12] for digest in report["code"])
+    seeds = ", ".join(str(seed) for seed in made["seeds"])
+    code = ", ".join(digest[:12] for digest in made["code"])
+    return f"dataset {made['dataset'][:12]}, seeds {seeds}; {versions}; code {code}"
+
+
+def _introduction(report: Report) -> str:
     return (
-        f"Dataset `{report['dataset'][:12]}`, test rows, sampled negatives drawn with seed"
-        f" {report['question_seed']}; {versions}; code {code}. All figures in per cent, mean"
-        f" ± deviation over seeds. {_newcomers(report)}"
+        f"Compared on {origin(report)}. Test rows; sampled negatives drawn with seed"
+        f" {report['question_seed']}. All figures in per cent, mean ± deviation over seeds."
+        f" {_newcomers(report)}"
     )
 
 
@@ -159,40 +167,48 @@ def interval(found: Mapping[str, Any] | None) -> str:
 
 
 def _alignment(report: Report) -> str:
-    aligned = {
-        name: about["alignment"]
-        for name, about in report["systems"].items()
-        if about.get("alignment")
-    }
-    if not aligned:
+    cells = {name: alignment_cells(about) for name, about in report["systems"].items()}
+    if not any(cells.values()):
         return ""
     rows = ["## Alignment of the domains", "", _JUDGED, ""]
-    rows += _head(["system", "domain accuracy", "rank, tied", "rank, untied"])
-    for name, found in aligned.items():
-        ranks = [
-            f"{found[f'{kind}_rank']['mean']:.0f} of {found[f'{kind}_looked_up']['mean']:.0f}"
-            for kind in ("shared", "untied")
-        ]
-        rows.append(_row([titles_of(report)[name], _spread(found["domain_accuracy"]), *ranks]))
+    rows += _head(["system", *ALIGNMENT])
+    rows += [_row([titles_of(report)[name], *found]) for name, found in cells.items() if found]
     return "\n".join(rows)
+
+
+def alignment_cells(about: Mapping[str, Any]) -> list[str]:
+    """Spell how far a system's GURs are of one domain, in the order of `ALIGNMENT`, if judged."""
+    found = about["alignment"]
+    if not found:
+        return []
+    ranks = [
+        f"{found[f'{kind}_rank']['mean']:.0f} of {found[f'{kind}_looked_up']['mean']:.0f}"
+        for kind in ("shared", "untied")
+    ]
+    return [_spread(found["domain_accuracy"]), *ranks]
 
 
 def _costs(report: Report) -> str:
     rows = _head(["system", "name", "seeds", "training minutes", "peak memory, MiB", "settings"])
     for name, about in report["systems"].items():
-        minutes = about["minutes"]
-        spread = "" if minutes["deviation"] is None else f" ± {minutes['deviation']:.2f}"
-        least = "≥ " if about["resumed"] else ""  # an interrupted training forgot its first part
         cells = [
             about["title"],
             f"`{name}`",
             ", ".join(str(seed) for seed in about["seeds"]),
-            f"{least}{minutes['mean']:.2f}{spread}",
+            minutes_words(about),
             f"{about['peak_mib']:,.0f}",
             settings_words(about["settings"]),
         ]
         rows.append(_row(cells))
     return "\n".join(rows)
+
+
+def minutes_words(about: Mapping[str, Any]) -> str:
+    """Spell the minutes of a system's trainings."""
+    minutes = about["minutes"]
+    spread = "" if minutes["deviation"] is None else f" ± {minutes['deviation']:.2f}"
+    least = "≥ " if about["resumed"] else ""  # an interrupted training forgot its first part
+    return f"{least}{minutes['mean']:.2f}{spread}"
 
 
 def _tunings(report: Report) -> str:

@@ -207,7 +207,7 @@ def test_the_terminal_shows_differences_of_systems_whose_ranks_were_kept(tmp_pat
     lines = summary(make_report([base, ahead, bare], against="base", resamples=100)).splitlines()
 
     cold = 100 * (1 / math.log2(3) - 1 / math.log2(7))  # ranks 2 and 6
-    assert lines[5:] == [
+    assert lines[6:9] == [
         "books: difference to BASE, full NDCG@10 in points of %, 95 % interval",
         " " * 5 + "".join(f"{part:>22}" for part in ("all", "shared", "short", "cold")),
         "AHEAD"
@@ -215,6 +215,57 @@ def test_the_terminal_shows_differences_of_systems_whose_ranks_were_kept(tmp_pat
         + f"{cold:+.2f} [{cold:+.2f}, {cold:+.2f}]".rjust(22),
     ]
     assert "difference" not in summary(make_report([base, bare], against="bare", resamples=100))
+
+
+def test_the_terminal_shows_how_far_the_family_is_from_each_slices_best_baseline(
+    tmp_path: Path,
+) -> None:
+    runs = [  # asked about users 0, 1 and 3 alone, the shared ones, "there" is ahead
+        write_run(tmp_path, "here", 0, [3, 3, 1, 3]),
+        write_run(tmp_path, "there", 0, [2, 2, 40, 2]),
+        write_run(tmp_path, "mine", 0, [1, 1, 1, 1], ours=True),
+        write_run(tmp_path, "less", 0, [3, 3, 1, 3], ours=True),
+    ]
+    lines = summary(make_report(runs, against=None, resamples=100)).splitlines()
+
+    ahead = 100 * (1 - 1 / math.log2(3))  # ranks 1 and 2
+    behind = 100 * (1 / 2 - 1 / math.log2(3))  # ranks 3 and 2
+    block = lines[7:]
+    assert block[0] == (
+        "books: difference to the best baseline, full NDCG@10 in points of %, 95 % interval"
+    )
+    assert block[1] == " " * 15 + "MINE".rjust(22) + "LESS".rjust(22)
+    assert block[2].startswith("all to HERE    ")
+    assert block[3] == (
+        "shared to THERE"
+        + f"{ahead:+.2f} [{ahead:+.2f}, {ahead:+.2f}]".rjust(22)
+        + f"{behind:+.2f} [{behind:+.2f}, {behind:+.2f}]".rjust(22)
+    )
+    assert [line.split()[:3] for line in block[4:6]] == [
+        ["short", "to", "HERE"],
+        ["cold", "to", "THERE"],
+    ]
+    assert "best baseline" not in summary(make_report(runs[:2], against=None, resamples=100))
+
+
+def test_the_terminal_says_what_a_table_was_made_from_and_what_it_cost(
+    finished: list[Finished], tmp_path: Path
+) -> None:
+    ranks = {"shared_rank": 3, "shared_looked_up": 800, "untied_rank": 9, "untied_looked_up": 200}
+    judged = write_run(
+        tmp_path, "one", 5, [1, 2, 3, 4], alignment={"domain_accuracy": 0.5, **ranks}, resumed=True
+    )
+
+    lines = summary(make_report([*finished, judged], against=None, resamples=100)).splitlines()
+
+    assert lines[0] == f"dataset {'d' * 12}, seeds 0, 1, 5; numpy 2; code {'c' * 12}"
+    assert [" ".join(line.split()) for line in lines[-5:]] == [
+        "training minutes domain accuracy rank, tied rank, untied",
+        "WEAK 2.00 - - -",
+        "GOOD 2.50 ± 0.71 - - -",
+        "MINE 2.00 - - -",
+        "ONE ≥ 7.00 50.00 3 of 800 9 of 200",
+    ]
 
 
 def test_the_text_says_how_settings_were_chosen(tmp_path: Path) -> None:
@@ -274,7 +325,7 @@ def test_runs_that_set_nobody_apart_have_no_figures_of_newcomers(tmp_path: Path)
     assert found["systems"]["former"]["full"]["ndcg@10"]["mean"] is None
     assert found["differences"]["against"]["systems"] == {}
     assert alone["domains"]["books"]["newcomers"]["users"] == 0
-    assert summary(report).splitlines()[2].split()[-1] == "-"
+    assert summary(report).splitlines()[3].split()[-1] == "-"
     assert "newcomers" not in summary(alone)
     assert found["differences"]["best_baseline"]["to"] == "newer"
     told = (

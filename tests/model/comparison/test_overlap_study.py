@@ -62,6 +62,11 @@ def test_a_study_compares_at_every_share_and_goes_on_where_it_was(tmp_path: Path
     assert ["cold", "sampled", "NDCG@10"] in rows
     assert text == (out / "overlap.md").read_text()
     assert f"part of its shared users (asked: 10 %: {asked['10']}, dataset `" in text
+    for line, (share, dataset) in zip(
+        study_summary(content).splitlines()[:2], datasets.items(), strict=True
+    ):
+        told = f"{share} %: dataset {dataset.digest[:12]}, seeds 0; numpy {np.__version__}"
+        assert line.startswith(told)
     for domain, systems in content["domains"].items():
         full, sampled = (
             f"{100 * systems['Shares']['50']['cold'][ranking]['ndcg@10']['mean']:.2f}"
