@@ -9,11 +9,11 @@ or what this phase learns would undo what the second one did.
 Shapes: B users, T steps, D width, S shared users of a step.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from model.arrays import Places
@@ -24,6 +24,7 @@ from model.training.critic import CriticTraining
 from model.training.descent import Descent
 from model.training.memory import Views, draw_views
 from model.training.phase import Figures, plans_of
+from model.training.reconstruction import autoencode
 from model.training.selection import Selection
 from model.training.start import item_vectors
 from model.training.validation import validation_of
@@ -46,8 +47,11 @@ class JointFineTuning:
         if self.steps:
             self.steps = max(self.steps, self._settings.least_steps)
         self._networks = context.networks.serving
+        learning: list[nn.Module] = [self._networks]
+        if self._settings.reconstruction_weight:
+            learning.append(context.networks.reconstructors)
         self._descent = Descent(
-            [self._networks],
+            learning,
             betas=(0.9, self._settings.beta_2),
             settings=context.settings,
             team=context.team,
@@ -91,7 +95,10 @@ class JointFineTuning:
             loss = self._next_item_loss(domain, plan.batch(step), negatives[-1])
             figures[f"loss/{domain.name}"] = loss
         losses = list(figures.values())
-        for name, weight, loss in self._shared_losses(negatives):
+        for name, weight, loss in (
+            *self._reconstruction_losses(step, negatives),
+            *self._shared_losses(negatives),
+        ):
             figures[name] = loss
             losses.append(weight * loss)
         if settings.adversarial_weight:
@@ -185,6 +192,18 @@ class JointFineTuning:
             rows = context.on_device(known if len(known) else np.zeros(1, np.int64))
             other = nothing.index_put((rows,), gurs * min(len(known), 1))
         return torch.stack([own, other], dim=1)
+
+    def _reconstruction_losses(
+        self, step: int, negatives: list[Tensor | None]
+    ) -> Iterator[tuple[str, float, Tensor]]:
+        """Give the name, weight and share of the loss of rebuilding each domain's batch."""
+        context, weight = self._context, self._settings.reconstruction_weight
+        if not weight:
+            return
+        for place, domain in enumerate(context.data.domains):
+            share = context.share(domain, self._plans[place].batch(step))
+            _, loss = autoencode(context, domain, share, negatives[place])
+            yield f"reconstruction/{domain.name}", weight, loss
 
     def _shared_losses(self, negatives: list[Tensor | None]) -> list[tuple[str, float, Tensor]]:
         """Give the name, weight and share of each loss of some shared users.

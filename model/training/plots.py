@@ -49,9 +49,10 @@ class Panel:
 def training_panels(lines: Sequence[Line]) -> list[Panel]:
     """Say what there is to draw of a training, from its metrics: panels that have a curve."""
     pre_training, adversarial = _of(lines, "pre-training"), _of(lines, "adversarial")
-    with_critic = _joined([adversarial, _of(lines, _TUNING)])
+    joint = _of(lines, _TUNING)
+    with_critic = _joined([adversarial, joint])
     critic = [*_curves(with_critic, "critic_loss"), *_curves(with_critic, "wasserstein")]
-    rebuilt = _curves(_joined([pre_training, adversarial]), "reconstruction/")
+    rebuilt = _curves(_joined([pre_training, adversarial, joint]), "reconstruction/")
     turning = pre_training[-1]["step"] if pre_training and adversarial else None
     ranked = [*_of_domains(lines, "loss"), *_of_domains(lines, "cold/")]
     bridging = _of(lines, "bridging")

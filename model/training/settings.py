@@ -120,6 +120,10 @@ class FineTuningSettings(Settings):
     cold_rows: Annotated[int, Field(ge=0)] = 0
     """Joint: how many of the latest rows of a hidden history that loss asks for; 0 for all."""
 
+    reconstruction_weight: Weight = 0.0
+    """Joint: factor of the reconstruction loss (equation 13: 1) of the users of the batch; 0 trains
+    no autoencoder."""
+
     adversarial_weight: Weight = 0.0
     """Joint: factor of the Wasserstein distance, as in equation 13, at the end; it rises from
     nothing in a straight line. 0 trains no critic."""

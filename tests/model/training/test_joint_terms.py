@@ -13,6 +13,7 @@ from model.data.training_data import TrainingDomain
 from model.networks.settings import NetworkSettings
 from model.training.context import Context
 from model.training.joint import JointFineTuning
+from model.training.reconstruction import autoencode
 from model.training.settings import FineTuningSettings
 from tests.model.training.context_making import QUICK, chained_dataset, context_of
 
@@ -77,6 +78,52 @@ def test_cold_starts_leave_the_items_of_the_recommender_where_they_are() -> None
     assert len(items) == 2
     assert not items & moved
     assert {name.partition(".")[0] for name in moved} >= {"gur_encoder", "recommenders"}
+
+
+def test_reconstruction_weighs_what_it_should() -> None:
+    context = context_with(reconstruction_weight=0.5)
+    phase = JointFineTuning(context, 2)
+    before = {
+        domain.name: autoencode(context, domain, context.share(domain, plan.batch(0)), None)[1]
+        for domain, plan in zip(context.data.domains, phase._plans, strict=True)
+    }
+    losses: list[float] = []
+    descend = phase._descent.step
+
+    def step_down(loss: torch.Tensor, rate: float | None = None) -> None:
+        losses.append(loss.item())
+        descend(loss, rate)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phase._descent, "step", step_down)
+        figures = phase.step(0)
+
+    rebuilt = {name: figures[f"reconstruction/{name}"].item() for name in before}
+    next_items = sum(figures[f"loss/{name}"].item() for name in before)
+    assert rebuilt == pytest.approx({name: loss.item() for name, loss in before.items()}, rel=0.1)
+    assert losses == [pytest.approx(next_items + 0.5 * sum(rebuilt.values()), rel=1e-5)]
+
+
+def test_decoders_learn_to_rebuild_only_where_it_weighs() -> None:
+    longer = {"epochs": 20, "learning_rate": 5e-3}
+    phases = [
+        JointFineTuning(context_with("none", reconstruction_weight=weight, **longer), 2)
+        for weight in (0.0, 1.0)
+    ]
+    learned = []
+    for phase in phases:
+        networks = phase._context.networks
+        before = {name: weight.clone() for name, weight in networks.state_dict().items()}
+        figures = [phase.step(step) for step in range(phase.steps)]
+        learned.append(
+            {name.partition(".")[0] for name in differing(networks.state_dict(), before)}
+        )
+    assert learned == [{"serving"}, {"serving", "reconstructors"}]
+    first, last = (
+        sum(figures[step][f"reconstruction/{name}"].item() for name in ("north", "south"))
+        for step in (0, -1)
+    )
+    assert last < 0.9 * first
 
 
 @pytest.mark.parametrize("beta_2", [0.9, 0.98])

@@ -52,7 +52,12 @@ def made(
     # Seven users leave parts of unequal size; the last batch of an epoch may leave one empty.
     few = {"batch_users": 7, "critic_steps": 2, "shared_users": 9, "shared_loss": shared_loss}
     terms: dict[str, dict[str, object]] = {
-        "joint": {"cold_weight": 0.5, "adversarial_weight": 0.3, "shared_weight": 0.7},
+        "joint": {
+            "cold_weight": 0.5,
+            "adversarial_weight": 0.3,
+            "shared_weight": 0.7,
+            "reconstruction_weight": 0.4,
+        },
         "no shared losses": {"cold_weight": 0, "adversarial_weight": 0, "shared_weight": 0},
     }
     changes: dict[str, dict[str, object]] = {

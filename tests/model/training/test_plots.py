@@ -22,7 +22,8 @@ def test_a_joint_training_is_drawn_without_the_phases_it_has_not(tmp_path: Path)
         tmp_path / "run",
         '{"phase": "pre-training", "step": 0, "shared_rank": 102.0}',
         '{"phase": "fine-tuning", "step": 10, "loss/films": 9.0, "loss/books": 8.0,'
-        ' "cold/films": 8.5, "shared": 2.0, "critic_loss": -1.0, "wasserstein": 1.5}',
+        ' "cold/films": 8.5, "shared": 2.0, "critic_loss": -1.0, "wasserstein": 1.5,'
+        ' "reconstruction/films": 5.5}',
         '{"phase": "fine-tuning", "step": 20, "loss/films": 7.0, "loss/books": 6.0,'
         ' "cold/films": 6.5, "validation_ndcg@10": 0.05}',
         '{"phase": "bridging", "step": 10, "loss/films": 8.25, "loss/books": 8.75}',
@@ -33,6 +34,7 @@ def test_a_joint_training_is_drawn_without_the_phases_it_has_not(tmp_path: Path)
             "critic_loss": Curve("critic_loss", [10], [-1.0]),
             "wasserstein": Curve("wasserstein", [10], [1.5]),
         },
+        "Reconstruction": {"reconstruction/films": Curve("reconstruction/films", [10], [5.5])},
         "Fine-tuning: next items, cold starts": {
             "loss/books": Curve("loss/books", [10, 20], [8.0, 6.0]),
             "loss/films": Curve("loss/films", [10, 20], [9.0, 7.0]),
