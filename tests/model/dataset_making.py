@@ -1,6 +1,7 @@
 """Datasets in memory, from lists of rows by user id."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,12 @@ from model.data.dataset import Dataset, DomainData, Sequences
 from model.data.vocabulary import StringTable, Vocabulary
 
 Lists = Mapping[str, Sequence[int]]
+
+GAINS = 1 / np.log2(np.arange(2, 12))
+"""What the first ten ranks are worth."""
+_KINDS, _ITEMS_OF_A_KIND = 3, 8
+CHANCE_OF_KINDS = GAINS.sum() / (_KINDS * _ITEMS_OF_A_KIND - 4)
+"""NDCG@10 of who ranks `dataset_of_kinds` at random."""
 
 
 def dataset_of(first: Lists, second: Lists, *, items: tuple[int, int]) -> Dataset:
@@ -72,3 +79,18 @@ def _dataset(domains: tuple[DomainData, DomainData]) -> Dataset:
     places = {user: place for place, user in enumerate(domains[1].users)}
     pairs = [(i, places[user]) for i, user in enumerate(domains[0].users) if user in places]
     return Dataset(domains, np.asarray(pairs, np.int32).reshape(-1, 2), "0" * 64, {})
+
+
+@cache
+def dataset_of_kinds() -> Dataset:
+    """Make domains of three kinds of items; every user wants one kind, the same in both."""
+    generator = np.random.default_rng(5)
+    lists: list[dict[str, list[int]]] = []
+    for begin, end in ((0, 120), (31, 140)):
+        lists.append({})
+        for user in range(begin, end):
+            first = user % _KINDS * _ITEMS_OF_A_KIND + 1
+            rows = first + generator.permutation(_ITEMS_OF_A_KIND)[: generator.integers(5, 8)]
+            lists[-1][f"u{user:05d}"] = rows.tolist()
+    size = _KINDS * _ITEMS_OF_A_KIND
+    return dataset_of(lists[0], lists[1], items=(size, size))

@@ -15,13 +15,16 @@ from model.evaluation.protocol import Users, questions
 from model.evaluation.ranking import rank_in_process
 from model.metrics import ndcg
 from tests.model.baselines.systems_under_test import SYSTEMS, UnderTest
-from tests.model.dataset_making import dataset_of, random_dataset, with_other_held_out_rows
+from tests.model.dataset_making import (
+    CHANCE_OF_KINDS,
+    GAINS,
+    dataset_of,
+    dataset_of_kinds,
+    random_dataset,
+    with_other_held_out_rows,
+)
 
 DOMAINS = ("books", "films")
-KINDS, ITEMS_OF_A_KIND = 3, 8
-GAINS = 1 / np.log2(np.arange(2, 12))
-"""What the first ten ranks are worth."""
-CHANCE_OF_KINDS = GAINS.sum() / (KINDS * ITEMS_OF_A_KIND - 4)
 DATASET = random_dataset(np.random.default_rng(1), users=90, items=40)
 
 
@@ -49,22 +52,7 @@ def _fitted(name: str) -> System:
 
 @cache
 def _fitted_to_kinds(name: str) -> System:
-    return _fit(SYSTEMS[name], _kinds())
-
-
-@cache
-def _kinds() -> Dataset:
-    """Make domains of three kinds of items; every user wants one kind, the same in both."""
-    generator = np.random.default_rng(5)
-    lists: list[dict[str, list[int]]] = []
-    for begin, end in ((0, 120), (31, 140)):
-        lists.append({})
-        for user in range(begin, end):
-            first = user % KINDS * ITEMS_OF_A_KIND + 1
-            rows = first + generator.permutation(ITEMS_OF_A_KIND)[: generator.integers(5, 8)]
-            lists[-1][f"u{user:05d}"] = rows.tolist()
-    size = KINDS * ITEMS_OF_A_KIND
-    return dataset_of(lists[0], lists[1], items=(size, size))
+    return _fit(SYSTEMS[name], dataset_of_kinds())
 
 
 def _asked(
@@ -107,7 +95,7 @@ def test_it_learns_a_planted_answer(under_test: UnderTest) -> None:
 @pytest.mark.parametrize("domain", DOMAINS)
 @pytest.mark.parametrize("name", [name for name, each in SYSTEMS.items() if each.personal])
 def test_it_learns_which_kind_of_item_a_user_wants(name: str, domain: str) -> None:
-    ranks = rank_in_process(_fitted_to_kinds(name), questions(_kinds(), domain)).full
+    ranks = rank_in_process(_fitted_to_kinds(name), questions(dataset_of_kinds(), domain)).full
 
     assert ndcg(ranks, 10) > 2 * CHANCE_OF_KINDS
 
@@ -117,7 +105,7 @@ def test_it_learns_which_kind_of_item_a_user_wants(name: str, domain: str) -> No
 def test_it_carries_what_a_user_wants_to_a_domain_the_user_is_new_to(
     name: str, domain: str
 ) -> None:
-    cold = questions(_kinds(), domain, cold=True)
+    cold = questions(dataset_of_kinds(), domain, cold=True)
     ranks = rank_in_process(_fitted_to_kinds(name), cold).full
 
     assert ndcg(ranks, 10) > 2 * CHANCE_OF_KINDS

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,31 @@ from model.errors import TrainingError
 from model.evaluation.protocol import History, Scorer, Users
 from model.files import publishing
 from model.settings import Settings
+
+TINY_TRAINING: Mapping[str, Any] = {
+    "network.width": 8,
+    "network.heads": 1,
+    "network.layers": 1,
+    "network.feed_forward": 8,
+    "network.max_history": 6,
+    "network.recent": 6,
+    "pre_training.epochs": 1,
+    "adversarial.steps": 2,
+    "fine_tuning.epochs": 1,
+    "fine_tuning.least_steps": 0,
+}
+"""Settings of a moment's training, by dotted key: it need not learn anything."""
+LONGER_TRAINING: Mapping[str, Any] = {
+    **TINY_TRAINING,
+    "network.width": 16,
+    "network.feed_forward": 32,
+    "network.dropout": 0.0,
+    "pre_training.epochs": 20,
+    "fine_tuning.epochs": 40,
+    "fine_tuning.learning_rate": 5e-3,
+    "fine_tuning.batch_users": 32,
+}
+"""Settings of a training that learns something."""
 
 
 class Quality(Settings):
