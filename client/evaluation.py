@@ -100,6 +100,7 @@ class OverTheWire:
             domain=asked.domain,
             histories=self._histories(asked, place),
             k=DEPTH,
+            exclude_item_ids=self._hidden(asked, place),
             rank_item_ids=[self._target(asked, place)],
         )
         return shortened(question, most=self.release.max_history)
@@ -120,6 +121,13 @@ class OverTheWire:
     def _histories(self, asked: Questions, place: int) -> dict[str, list[str]]:
         known = asked.history(place)
         return {name: self._ids[name][rows].tolist() for name, rows in known.items()}
+
+    def _hidden(self, asked: Questions, place: int) -> list[str]:
+        """Name what the user has had and the server is not told of: it cannot come up either."""
+        if not asked.cold:
+            return []
+        rows = asked.known[int(asked.users[place])]
+        return list(dict.fromkeys(self._ids[asked.domain][rows].tolist()))
 
     def _target(self, asked: Questions, place: int) -> str:
         return str(self._ids[asked.domain][asked.targets[place]])
@@ -159,6 +167,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Ask every question of both domains, with progress on standard error.
 
+    Shared users are asked a second time with their history in the domain hidden.
+
     Args:
         system: What is evaluated.
         dataset: Where the questions come from.
@@ -170,7 +180,11 @@ def evaluate(
         The report, as `model.evaluation.report` describes it, and the digest of the bundle as
         `model`.
     """
-    asked = [questions(dataset, domain.name, split=split, seed=seed) for domain in dataset.domains]
+    asked = [
+        questions(dataset, domain.name, split=split, seed=seed, cold=cold)
+        for domain in dataset.domains
+        for cold in (False, True)
+    ]
     with progress("evaluating", sum(map(len, asked))) as advance:
         ranks = [system.ranker.rank(each, batch=batch, advance=advance) for each in asked]
     report = make_report(

@@ -6,10 +6,10 @@
                             "full": {"hr@5": x, ..., "ndcg@20": x, "mrr": x},
                             "sampled": {...},
                             "slices": {"shared": {"users": n, "full": {...}, "sampled": {...}},
-                                       "short": {...}}}}}
+                                       "short": {...}, "cold": {...}}}}}
 
-`full` ranks all items of the domain, `sampled` the target among the negatives. A slice without
-users has null figures.
+`full` ranks all items of the domain, `sampled` the target among the negatives. `cold` are shared
+users whose history in the domain is hidden. A slice without users has null figures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,12 +67,20 @@ def make_report(
     """Put the figures of the domains together with what they are figures of.
 
     Args:
-        answered: The questions and ranks of each domain, all of one split and seed.
+        answered: The questions and ranks of each domain, all of one split and seed; those asked
+            cold after the others of their domain.
         dataset: The dataset's digest.
         system: What answered, in a word.
         release: The version of the release that answered, where it was one.
     """
     first = answered[0][0]
+    domains: dict[str, dict[str, Any]] = {}
+    for asked, ranks in answered:
+        if asked.cold:
+            everyone = np.ones(len(asked), np.bool_)
+            domains[asked.domain]["slices"]["cold"] = slice_figures(ranks, everyone)
+        else:
+            domains[asked.domain] = figures(asked, ranks)
     return {
         "dataset": dataset,
         "release": release,
@@ -80,7 +88,7 @@ def make_report(
         "split": first.split,
         "seed": first.seed,
         "negatives": first.negatives.shape[1],
-        "domains": {asked.domain: figures(asked, ranks) for asked, ranks in answered},
+        "domains": domains,
     }
 
 

@@ -5,10 +5,12 @@ import math
 import shutil
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from client.client import RecommenderClient
 from client.evaluation import OverTheWire, evaluate, over_the_wire, rank_as_answered
@@ -21,6 +23,9 @@ from model.console import progress
 from model.data.dataset import Dataset, write_dataset
 from model.errors import BadArtifactError, RemoteError
 from model.files import publishing
+from model.networks.settings import NetworkSettings
+from model.networks.system import ServingNetworks, initialise
+from model.training.export import export_bundle
 from tests.client.serving import HOST, WAIT_S, free_port, server_in_thread
 from tests.commands import Command
 
@@ -62,19 +67,59 @@ def test_a_target_that_the_index_missed_is_a_miss(rank: int, shown: list[str], c
     assert rank_as_answered(answer(rank=rank, shown=shown)) == counts
 
 
+@pytest.fixture(scope="module")
+def bridged_bundle(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a bundle that answers users new to a domain from the other GUR, and over a bridge."""
+    size = NetworkSettings(
+        width=16,
+        heads=2,
+        layers=1,
+        feed_forward=32,
+        max_history=12,
+        recent=12,
+        memory="cold",
+        bridge_share=0.5,
+    )
+    dataset = Dataset.read(tiny_dataset)
+    generator = torch.Generator().manual_seed(5)
+    items = {domain.name: len(domain.vocabulary) for domain in dataset.domains}
+    networks = ServingNetworks(items, size)
+    initialise(networks, generator)
+    for name in items:
+        networks.bridge(name).perceptron.draw(generator, out_spread=0.1)
+    folder = tmp_path_factory.mktemp("bridged") / "bundle"
+    export_bundle(folder, dataset, networks, size, training={"by": "tests"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bridged_address(
+    bridged_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    root = tmp_path_factory.mktemp("bridged") / "releases"
+    with progress("index", 4) as advance:
+        settings = IndexSettings(device="cpu")
+        build(Bundle.read(bridged_bundle), Store(root), settings=settings, advance=advance)
+    with server_in_thread(root) as server:
+        yield f"{HOST}:{server.port}"
+
+
+@pytest.mark.parametrize("kind", ["tiny", "bridged"])
 @pytest.mark.parametrize(
     "options", [("--split", "test"), ("--split", "validation", "--batch", "7", "--seed", "5")]
 )
 def test_a_server_and_its_bundle_come_to_the_same_figures(
     recguru: Command,
+    request: pytest.FixtureRequest,
     tiny_dataset: Path,
-    tiny_bundle: Path,
-    address: str,
     tmp_path: Path,
+    kind: str,
     options: tuple[str, ...],
 ) -> None:
+    names = {"tiny": ("tiny_bundle", "address"), "bridged": ("bridged_bundle", "bridged_address")}
+    folder, address = (request.getfixturevalue(name) for name in names[kind])
     reports: dict[str, dict[str, Any]] = {}
-    for name, place in {"server": address, "bundle": str(tiny_bundle)}.items():
+    for name, place in {"server": address, "bundle": str(folder)}.items():
         out = tmp_path / f"{name}.json"
         asked = ("--data", tiny_dataset, f"--{name}", place, "--out", out, "--json", *options)
         done = recguru("evaluate", *asked)
@@ -84,9 +129,13 @@ def test_a_server_and_its_bundle_come_to_the_same_figures(
 
     assert list(flat(reports["server"])) == list(flat(reports["bundle"]))
     assert dict(flat(reports["server"])) == pytest.approx(dict(flat(reports["bundle"])), abs=5e-7)
-    users = {name: part["users"] for name, part in reports["server"]["domains"].items()}
-    assert users == {"books": 53, "films": 46}
-    bundle = Bundle.read(tiny_bundle)
+    parts = reports["server"]["domains"]
+    assert {name: part["users"] for name, part in parts.items()} == {"books": 53, "films": 46}
+    for part in parts.values():
+        shared, cold = part["slices"]["shared"], part["slices"]["cold"]
+        assert shared["users"] == cold["users"] > 10
+        assert shared["full"] != cold["full"]
+    bundle = Bundle.read(folder)
     assert {report["model"] for report in reports.values()} == {bundle.digest}
     assert {report["dataset"] for report in reports.values()} == {bundle.dataset}
     with RecommenderClient(address) as client:

@@ -63,6 +63,20 @@ def test_a_slice_without_users_has_null_figures() -> None:
     assert made["slices"]["shared"]["full"]["mrr"] == 1
 
 
+def test_users_whose_history_is_hidden_are_a_slice_of_their_own(asked: Questions) -> None:
+    cold = questions(DATASET, asked.domain, cold=True)
+    assert len(cold) == 1
+    answered = [(asked, RANKS), (cold, Ranks(np.array([4]), np.array([2])))]
+
+    report = make_report(answered, dataset=DATASET.digest, system="popularity")
+
+    made = report["domains"][asked.domain]
+    assert made["users"] == 3
+    assert made["slices"]["cold"]["users"] == 1
+    assert made["slices"]["cold"]["full"]["mrr"] == pytest.approx(1 / 4)
+    assert made["slices"]["shared"]["full"]["mrr"] != pytest.approx(1 / 4)
+
+
 def test_a_report_says_what_it_is_of_and_is_read_back_as_written(
     asked: Questions, tmp_path: Path
 ) -> None:
