@@ -131,7 +131,7 @@ def measured(
     data: TrainingData, preset: str, options: argparse.Namespace, team: Team
 ) -> list[Measured]:
     """Train some steps of each phase -> its name, users/s, seconds a step, where the time goes."""
-    context = context_of(data, preset, options, team)
+    context = context_of(data, settings_of(preset, options), team)
     users = 2 * options.batch
     phases: list[tuple[str, Phase, int]]
     if context.settings.fine_tuning.joint:
@@ -180,14 +180,18 @@ def parts_of(phase: Phase, first: int, device: torch.device) -> dict[str, float]
     return {kind: each / total for kind, each in ordered}
 
 
-def context_of(data: TrainingData, preset: str, options: argparse.Namespace, team: Team) -> Context:
-    """Draw networks over the data, in the size of a preset but for history and batch."""
+def settings_of(preset: str, options: argparse.Namespace) -> TrainSettings:
+    """Give the settings of a preset but for history and batch."""
     values: dict[str, Any] = dict(PRESETS[preset])
     size = {"max_history": options.history, "recent": options.history}
     values["network"] = {**values.get("network", {}), **size}
     for phase in ("pre_training", "fine_tuning", *(["adversarial"] if preset == "paper" else [])):
         values[phase] = {**values.get(phase, {}), "batch_users": options.batch}
-    settings = TrainSettings.model_validate(values)
+    return TrainSettings.model_validate(values)
+
+
+def context_of(data: TrainingData, settings: TrainSettings, team: Team) -> Context:
+    """Draw networks over the data."""
     networks = TrainingNetworks({each.name: each.items for each in data.domains}, settings.network)
     initialise(networks, torch.Generator().manual_seed(0))
     return Context.of(data, networks, settings, team)
