@@ -13,31 +13,18 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from benchmarks.training import context_of, settings_of
+from benchmarks.training import PHASES, context_of, settings_of, torchrun
 from model.data.dataset import Dataset
 from model.data.training_data import TrainingData
 from model.device import torch_device
-from model.training.context import Context
-from model.training.fine_tuning import FineTuning
-from model.training.joint import JointFineTuning
 from model.training.parallel import Team, assemble
-from model.training.phase import Phase
-from model.training.phases import Adversarial, PreTraining
 
 Trace = list[dict[str, float]]
 """Every loss of each step."""
-PHASES: dict[str, tuple[str, Callable[[Context], Phase]]] = {
-    "pre-training": ("paper", lambda context: PreTraining(context, 0)),
-    "adversarial": ("paper", lambda context: Adversarial(context, 1)),
-    "fine-tuning": ("paper", lambda context: FineTuning(context, 2, context.data.domains[0])),
-    "joint": ("recguru", lambda context: JointFineTuning(context, 2)),
-}
-"""The preset that has it, and how it is begun."""
 
 
 def main() -> None:
@@ -69,8 +56,7 @@ def main() -> None:
 
 def trained(processes: int, place: Path) -> dict[str, Trace]:
     """Run this program as so many processes -> the traces that it wrote."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(processes), "-m", "benchmarks.traces"]
+    command = [sys.executable, *torchrun(processes), "-m", "benchmarks.traces"]
     subprocess.run([*command, *sys.argv[1:], "--trace", str(place)], check=True)
     found: dict[str, Trace] = json.loads(place.read_text())
     return found

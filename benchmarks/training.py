@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,13 @@ GROWTH: dict[str, list[int] | list[str]] = {
 IN_TURNS = ("processes", "allocator")
 WARM_UP = 3
 SHARED = 0.1  # share of made-up users that are shared
+PHASES: dict[str, tuple[str, Callable[[Context], Phase]]] = {
+    "pre-training": ("paper", lambda context: PreTraining(context, 0)),
+    "adversarial": ("paper", lambda context: Adversarial(context, 1)),
+    "fine-tuning": ("paper", lambda context: FineTuning(context, 2, context.data.domains[0])),
+    "joint": ("recguru", lambda context: JointFineTuning(context, 2)),
+}
+"""The preset that has it, and how it is begun."""
 Measured = tuple[str, float, float, dict[str, float]]
 
 
@@ -118,8 +126,7 @@ def grow(options: argparse.Namespace) -> None:
         values = {**vars(options), options.grow: size}
         command = [sys.executable]
         if options.grow == "processes":
-            command += ["-m", "torch.distributed.run", "--standalone"]
-            command += ["--nproc-per-node", str(values.pop("processes"))]
+            command += torchrun(values.pop("processes"))
         command += ["-m", "benchmarks.training"]
         for name, value in values.items():
             if name != "grow" and value is not None:
@@ -127,23 +134,22 @@ def grow(options: argparse.Namespace) -> None:
         subprocess.run(command, check=True)
 
 
+def torchrun(processes: int) -> list[str]:
+    """Give the arguments of python that let a module be run by so many processes."""
+    start = ["-m", "torch.distributed.run", "--standalone"]
+    return [*start, "--nproc-per-node", str(processes)]
+
+
 def measured(
     data: TrainingData, preset: str, options: argparse.Namespace, team: Team
 ) -> list[Measured]:
     """Train some steps of each phase -> its name, users/s, seconds a step, where the time goes."""
     context = context_of(data, settings_of(preset, options), team)
-    users = 2 * options.batch
-    phases: list[tuple[str, Phase, int]]
-    if context.settings.fine_tuning.joint:
-        phases = [("joint", JointFineTuning(context, 2), users)]
-    else:
-        phases = [
-            ("pre-training", PreTraining(context, 0), users),
-            ("adversarial", Adversarial(context, 1), users),
-            ("fine-tuning", FineTuning(context, 2, context.data.domains[0]), options.batch),
-        ]
     found = []
-    for name, phase, count in phases:
+    for name, (of, begin) in PHASES.items():
+        if of != preset:
+            continue
+        phase, count = begin(context), options.batch if name == "fine-tuning" else 2 * options.batch
         taken = []
         for step in range(WARM_UP + options.steps):
             begun = time.perf_counter()
