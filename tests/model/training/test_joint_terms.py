@@ -44,23 +44,31 @@ def differing(some: Weights, others: Weights) -> set[str]:
     return {name for name, weight in some.items() if not torch.equal(weight, others[name])}
 
 
+def losses_of(phase: JointFineTuning, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Note what each step descends from here on."""
+    losses: list[float] = []
+    descend = phase._descent.step
+
+    def step_down(loss: torch.Tensor, rate: float | None = None) -> None:
+        losses.append(loss.item())
+        descend(loss, rate)
+
+    monkeypatch.setattr(phase._descent, "step", step_down)
+    return losses
+
+
 def test_the_adversarial_weight_rises_with_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     phase = JointFineTuning(context_with(adversarial_weight=1000.0), 2)
     distances: list[float] = []
-    losses: list[float] = []
-    distance_of, descend = phase._distance, phase._descent.step
+    losses = losses_of(phase, monkeypatch)
+    distance_of = phase._distance
 
     def distance() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         found, figures = distance_of()
         distances.append(found.item())
         return found, figures
 
-    def step_down(loss: torch.Tensor, rate: float | None = None) -> None:
-        losses.append(loss.item())
-        descend(loss, rate)
-
     monkeypatch.setattr(phase, "_distance", distance)
-    monkeypatch.setattr(phase._descent, "step", step_down)
 
     for step in (0, phase.steps // 2 - 1, phase.steps - 1):
         figures = phase.step(step)
@@ -80,23 +88,16 @@ def test_cold_starts_leave_the_items_of_the_recommender_where_they_are() -> None
     assert {name.partition(".")[0] for name in moved} >= {"gur_encoder", "recommenders"}
 
 
-def test_reconstruction_weighs_what_it_should() -> None:
+def test_reconstruction_weighs_what_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
     context = context_with(reconstruction_weight=0.5)
     phase = JointFineTuning(context, 2)
     before = {
         domain.name: autoencode(context, domain, context.share(domain, plan.batch(0)), None)[1]
         for domain, plan in zip(context.data.domains, phase._plans, strict=True)
     }
-    losses: list[float] = []
-    descend = phase._descent.step
+    losses = losses_of(phase, monkeypatch)
 
-    def step_down(loss: torch.Tensor, rate: float | None = None) -> None:
-        losses.append(loss.item())
-        descend(loss, rate)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phase._descent, "step", step_down)
-        figures = phase.step(0)
+    figures = phase.step(0)
 
     rebuilt = {name: figures[f"reconstruction/{name}"].item() for name in before}
     next_items = sum(figures[f"loss/{name}"].item() for name in before)
