@@ -128,9 +128,23 @@ class Context:
                 means all.
             longest: Most rows to keep, counted from there; none means `max_history`.
         """
-        most = self.settings.network.max_history if longest is None else longest
-        padded = pad_slices(domain.training, users, longest=most, counts=counts)
-        return self.on_device(padded.astype(np.int64))
+        return self.on_device(self._padded(domain, users, counts, longest))
+
+    def rows_and_places(
+        self,
+        domain: TrainingDomain,
+        users: Places,
+        *,
+        counts: Places | None = None,
+        longest: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return training rows as `rows` does, (B, T), and the places of those that are real, (P,).
+
+        They are for `at_places`, and found on the host: it would have to wait for how many a mask
+        on a GPU lets through.
+        """
+        padded = self._padded(domain, users, counts, longest)
+        return self.on_device(padded), self.on_device(np.flatnonzero(padded))
 
     def on_device(self, values: NDArray[np.int64] | NDArray[np.bool_]) -> Tensor:
         """Move an array to the device; from pinned memory and without waiting where it is a GPU."""
@@ -188,6 +202,17 @@ class Context:
         with self.mixed_precision():
             gurs: Tensor = self.networks.serving.gur_encoder(domain.name, rows)
         return _whole(gurs)
+
+    def _padded(
+        self, domain: TrainingDomain, users: Places, counts: Places | None, longest: int | None
+    ) -> NDArray[np.int64]:
+        most = self.settings.network.max_history if longest is None else longest
+        return pad_slices(domain.training, users, longest=most, counts=counts).astype(np.int64)
+
+
+def at_places(steps: Tensor, places: Tensor) -> Tensor:
+    """Pick steps (B, T, ...) by their places in one line, (P,) -> (P, ...)."""
+    return steps.flatten(0, 1).index_select(0, places)
 
 
 def untied_places(shared: int, settings: TrainSettings) -> Places:

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from model.arrays import Places
 from model.data.training_data import TrainingDomain
 from model.losses import bpr_loss, softmax_loss
-from model.training.context import Context
+from model.training.context import Context, at_places
 from model.training.descent import Descent
 from model.training.memory import Views, draw_views
 from model.training.phase import Figures, plans_of
@@ -79,12 +79,14 @@ class FineTuning:
             hide_other=settings.hide_other,
             generator=self._draws.numpy,
         ).of(share.places)
-        rows = context.rows(self._domain, share.users, counts=views.ends, longest=size.stretch)
+        rows, real = context.rows_and_places(
+            self._domain, share.users, counts=views.ends, longest=size.stretch
+        )
         gurs, shown = self._gurs(share.users, views), context.on_device(views.shown(rows.shape[1]))
         with context.mixed_precision():
             states = self._recommender(rows[:, :-1], gurs, shown)  # (B, T, D)
-        real = rows != 0
-        loss = share.of_position_mean(self._loss(context.sharpened(states[real]), rows[real]))
+        states = context.sharpened(at_places(states, real))
+        loss = share.of_position_mean(self._loss(states, at_places(rows, real)))
         self._descent.step(loss, settings.learning_rate * (1 - step / self.steps))
         return {"loss": loss}
 

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from model.arrays import Places
 from model.data.training_data import TrainingDomain
 from model.losses import contrastive_loss, shared_user_loss, softmax_loss
-from model.training.context import Context, Share
+from model.training.context import Context, Share, at_places
 from model.training.critic import CriticTraining
 from model.training.descent import Descent
 from model.training.memory import Views, draw_views
@@ -155,14 +155,16 @@ class JointFineTuning:
         )
         memory = self._memory(domain, share, views)
         views = views.of(share.places)
-        rows = context.rows(domain, share.users, counts=views.ends, longest=size.stretch)
+        rows, real = context.rows_and_places(
+            domain, share.users, counts=views.ends, longest=size.stretch
+        )
         recommender = self._networks.recommender(domain.name)
         shown = context.on_device(views.shown(rows.shape[1]))
         with context.mixed_precision():
             states = recommender(rows[:, :-1], memory, shown)  # (B, T, D)
-        real = rows != 0
+        states = context.sharpened(at_places(states, real))
         items = context.catalogue(recommender.embedding)
-        loss = softmax_loss(context.sharpened(states[real]), rows[real], items, negatives)
+        loss = softmax_loss(states, at_places(rows, real), items, negatives)
         return share.of_position_mean(loss)
 
     def _memory(self, domain: TrainingDomain, share: Share, views: Views) -> Tensor:
@@ -252,13 +254,14 @@ class JointFineTuning:
         """
         context = self._context
         domain = context.data.domains[place]
-        rows = context.rows(domain, users, longest=self._settings.cold_rows or None)  # (S, T)
+        longest = self._settings.cold_rows or None
+        rows, real = context.rows_and_places(domain, users, longest=longest)  # (S, T), (P,)
         memory = torch.stack([torch.zeros_like(other), other], dim=1)
-        shown = torch.tensor([False, True], device=context.device).expand(len(users), 1, 2)
+        shown = context.on_device(np.array([False, True])).expand(len(users), 1, 2)
         recommender = self._networks.recommender(domain.name)
         with context.mixed_precision():
             states = recommender(rows[:, :0], memory, shown)  # (S, 1, D)
-        real = rows != 0
-        states = context.sharpened(states.expand(-1, rows.shape[1], -1)[real])
+        states = at_places(states.expand(-1, rows.shape[1], -1), real)
         items = context.catalogue(recommender.embedding).standing_still()
-        return softmax_loss(states, rows[real], items, negatives)
+        targets = at_places(rows, real)
+        return softmax_loss(context.sharpened(states), targets, items, negatives)

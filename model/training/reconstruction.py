@@ -10,7 +10,7 @@ from torch import Tensor
 from model.data.batches import alike
 from model.data.training_data import TrainingDomain
 from model.losses import softmax_loss
-from model.training.context import Context, Share
+from model.training.context import Context, Share, at_places
 
 
 def autoencode(
@@ -33,13 +33,12 @@ def autoencode(
     gurs, states, targets = [], [], []
     longest = context.settings.network.max_history
     for group in alike(np.minimum(domain.training.lengths[share.users], longest)):
-        rows = context.rows(domain, share.users[group])
+        rows, real = context.rows_and_places(domain, share.users[group])
         gurs.append(context.encode(domain, rows))
         with context.mixed_precision():
             rebuilt = networks.reconstructor(domain.name)(embedding, rows, gurs[-1])
-        real = rows != 0
-        states.append(context.sharpened(rebuilt[real]))
-        targets.append(rows[real])
+        states.append(context.sharpened(at_places(rebuilt, real)))
+        targets.append(at_places(rows, real))
     items = context.catalogue(embedding)
     loss = softmax_loss(torch.cat(states), torch.cat(targets), items, negatives)
     return torch.cat(gurs), share.of_position_mean(loss)
