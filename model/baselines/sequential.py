@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from model.arrays import Floats, Rows
+from model.baselines.stored_networks import take_back, tensors_of
 from model.baselines.system import Tensors
-from model.baselines.tensors import of_domain, stored
+from model.baselines.tensors import of_domain
 from model.data.batches import pad_lists
 from model.data.training_data import TrainingData
 from model.evaluation.protocol import History, Users
@@ -175,11 +176,7 @@ class SequenceSystem:
 
     def tensors(self) -> Tensors:
         """Return the weights of both networks, by domain and name."""
-        return {
-            f"{domain}.{name}": weight.detach().numpy()
-            for domain, network in self._networks.items()
-            for name, weight in network.state_dict().items()
-        }
+        return tensors_of(self._networks)
 
 
 def blank_network(items: int, settings: SequenceSettings, *, causal: bool) -> SequenceNetwork:
@@ -206,10 +203,6 @@ def restore_system(
     networks = {}
     for domain in data.domains:
         network = blank_network(domain.items, settings, causal=causal)
-        state = {
-            name: torch.tensor(stored(tensors, f"{domain.name}.{name}", tuple(weight.shape)))
-            for name, weight in network.state_dict().items()
-        }
-        network.load_state_dict(state)
+        take_back(network, domain.name, tensors)
         networks[domain.name] = network.eval()
     return SequenceSystem(networks, max_history=settings.max_history)

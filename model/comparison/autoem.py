@@ -10,15 +10,19 @@ Shapes: B users, V items of a domain, D width; row 0 is padding.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.arrays import Floats
 from model.baselines.factor_system import DomainFactors
 from model.baselines.mfem import MappingSettings, merged_by_maps
 from model.baselines.popularity import Popularity, PopularitySettings
+from model.baselines.stored_networks import take_back, tensors_of
+from model.baselines.system import Tensors
+from model.baselines.tensors import of_domain
 from model.baselines.transfer import Merge, MergeSettings
 from model.basis import Basis
 from model.bundle import Bundle
@@ -26,8 +30,10 @@ from model.comparison.recguru import train_bundle
 from model.comparison.systems import Task
 from model.data.training_data import TrainingData
 from model.errors import BadSettingError
-from model.evaluation.protocol import History, Scorer, Users
+from model.evaluation.protocol import History, Users
 from model.inference import Inference
+from model.networks.blocks import undrawn_linear
+from model.networks.perceptron import Perceptron
 from model.training.settings import TrainSettings
 
 
@@ -42,6 +48,42 @@ class AutoEmSettings(TrainSettings):
     BPRMF: what holds these down would outweigh all there is to learn from them."""
 
 
+class Merging(nn.Module):
+    """The layer that merges a user's vectors for a target domain, and the items that it ranks."""
+
+    items: Tensor
+    """(V + 1, D)."""
+    bias: Tensor
+    """What an item is worth to anyone, (V + 1,)."""
+
+    def __init__(self, items: int, width: int, hidden: int) -> None:
+        """Make one of zeros, for V items."""
+        super().__init__()
+        self.layer = undrawn_linear(2 * width, width)
+        self.outward = Perceptron((width, hidden, width))
+        """From vectors of the target domain to those of the other, (B, D) -> (B, D)."""
+        self.register_buffer("items", torch.zeros(items + 1, width))
+        self.register_buffer("bias", torch.zeros(items + 1))
+
+    def take(self, merge: Merge) -> None:
+        """Become what a merge has learned."""
+        learned = {
+            **merge.state_dict(),
+            "items": merge.items.values,
+            "bias": merge.bias.values[:, 0],
+        }
+        self.load_state_dict({name: learned[name] for name in self.state_dict()})
+
+    def forward(self, own: Tensor, other: Tensor) -> Tensor:
+        """Score all items by the vectors of users in the target and the other domain, (B, D) each.
+
+        Returns:
+            (B, V + 1).
+        """
+        scores: Tensor = self.layer(torch.cat([own, other], dim=1)) @ self.items.T + self.bias
+        return scores
+
+
 class AutoEm:
     """Scores by merged preference vectors; popularity where nothing is known."""
 
@@ -49,10 +91,10 @@ class AutoEm:
         self,
         data: TrainingData,
         vectors: "PreferenceVectors",
-        merges: Mapping[str, Merge],
+        merging: Mapping[str, Merging],
     ) -> None:
         self._vectors = vectors
-        self._merges = dict(merges)
+        self._merging = dict(merging)
         self._other = {each.name: data.other_than(each).name for each in data.domains}
         self._popularity = Popularity.fit(data, PopularitySettings(), seed=0)
 
@@ -61,20 +103,50 @@ class AutoEm:
         self, domain: str, histories: Sequence[History], users: Users | None = None
     ) -> Floats:
         """Score every item for each user -> (B, V + 1)."""
-        merge = self._merges[domain]
+        merging = of_domain(self._merging, domain)
+        abroad = self._other[domain]
         own, known = self._vectors.of(domain, histories)
-        other, known_elsewhere = self._vectors.of(self._other[domain], histories)
+        other, known_elsewhere = self._vectors.of(abroad, histories)
         here, there = known.unsqueeze(1), known_elsewhere.unsqueeze(1)
-        vectors = merge.merged(
-            torch.where(here, own, merge.inward(other)),
-            torch.where(there, other, merge.outward(own)),
+        scores = merging(
+            torch.where(here, own, self._merging[abroad].outward(other)),
+            torch.where(there, other, merging.outward(own)),
         )
-        scores = vectors @ merge.items.values.T + merge.bias.values[:, 0]
         found: Floats = scores.numpy()
         nobody = ~(known | known_elsewhere).numpy()
         if nobody.any():
             found[nobody] = self._popularity.scores(domain, [{}])[0]
         return found
+
+    def tensors(self) -> Tensors:
+        """Return what was learned after AutoRec, by domain and name."""
+        return tensors_of(self._merging)
+
+    @classmethod
+    def restore(
+        cls, data: TrainingData, bundle: Bundle, settings: AutoEmSettings, tensors: Tensors
+    ) -> Self:
+        """Take back a system.
+
+        Args:
+            data: What it was fitted to.
+            bundle: Of its AutoRec.
+            settings: Those it was fitted with.
+            tensors: What `tensors` returned.
+
+        Raises:
+            BadArtifactError: If the tensors do not fit the data and the settings.
+        """
+        merging = blank_merging(data, settings)
+        for name, part in merging.items():
+            take_back(part, name, tensors)
+        return cls(data, PreferenceVectors(bundle, settings), merging)
+
+
+def blank_merging(data: TrainingData, settings: AutoEmSettings) -> dict[str, Merging]:
+    """Make what has learned nothing yet, by the name of the target domain."""
+    width, hidden = settings.network.width, settings.mapping.hidden
+    return {each.name: Merging(each.items, width, hidden) for each in data.domains}
 
 
 class PreferenceVectors:
@@ -102,7 +174,7 @@ class PreferenceVectors:
         return found
 
 
-def fit(task: Task) -> Scorer:
+def fit(task: Task) -> AutoEm:
     """Train AutoRec into the task's work folder, then maps and merging layers.
 
     Raises:
@@ -122,4 +194,7 @@ def fit(task: Task) -> Scorer:
         bias = np.zeros(len(items), np.float32)
         found[domain.name] = DomainFactors(users[domain.name], items, bias)
     merges = merged_by_maps(task.data, found, settings.mapping, settings.merge, seed=task.seed)
-    return AutoEm(task.data, vectors, merges)
+    merging = blank_merging(task.data, settings)
+    for name, part in merging.items():
+        part.take(merges[name])
+    return AutoEm(task.data, vectors, merging)

@@ -1,5 +1,6 @@
 """What the RecGURU family promises in a comparison, as the baselines do by their own contract."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,11 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load, save
+from torch.nn.functional import linear
 
+from model.bundle import Bundle
+from model.comparison.autoem import AutoEm, AutoEmSettings, PreferenceVectors
+from model.comparison.autoem import fit as fit_autoem
 from model.comparison.registry import SYSTEMS
 from model.comparison.settings import with_values
 from model.comparison.systems import Task
+from model.data.dataset import Dataset
 from model.data.training_data import TrainingData
+from model.errors import BadArtifactError
 from model.evaluation.protocol import Scorer, questions
 from model.evaluation.ranking import rank_in_process
 from model.metrics import ndcg
@@ -91,6 +99,54 @@ def test_the_family_learns_the_same_whatever_the_test_rows_are(name: str, tmp_pa
     assert scores[0].shape == (4, 61)
     assert (scores[0] == scores[1]).all()
     assert (scores[0] != scores[2]).any()
+
+
+def test_what_autoem_has_learned_is_stored_and_taken_back_unchanged(tmp_path: Path) -> None:
+    data = dataset_of_kinds()
+    folder, work = write_folder(data, tmp_path / "data"), tmp_path / "work"
+    work.mkdir()
+    settings = with_values(SYSTEMS["autoem"].defaults(), LONGER_TRAINING, given_in="autoem")
+    assert isinstance(settings, AutoEmSettings)
+    system = fit_autoem(Task(TrainingData.of(data), folder, settings, 0, work, "cpu"))
+    stored = load(save(dict(system.tensors())))
+    bundle = Bundle.read(work / "bundle")
+
+    restored = AutoEm.restore(TrainingData.of(data), bundle, settings, stored)
+
+    for domain in DOMAINS:
+        histories = ways_to_be_known(data)
+        scores = system.scores(domain, histories)
+        assert np.ptp(scores, axis=0)[1:].max() > 0.1
+        assert (restored.scores(domain, histories) == scores).all()
+    known = [{"films": np.array([3, 1], np.int32)}]
+    films, _ = PreferenceVectors(bundle, settings).of("films", known)
+    expected = by_hand({name: torch.from_numpy(each) for name, each in stored.items()}, films)
+    np.testing.assert_allclose(system.scores("books", known), expected, rtol=1e-4, atol=1e-4)
+    other = TrainingData.of(random_dataset(np.random.default_rng(3), users=60, items=50))
+    with pytest.raises(BadArtifactError, match="has shape"):
+        AutoEm.restore(other, bundle, settings, stored)
+
+
+def by_hand(tensors: Mapping[str, torch.Tensor], films: torch.Tensor) -> torch.Tensor:
+    """Score books for whom films alone know, (1, D): the map from films gives the vector there."""
+
+    def layer(name: str, vectors: torch.Tensor) -> torch.Tensor:
+        return linear(vectors, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
+
+    books = layer("films.outward.out", layer("films.outward.hidden", films).tanh())
+    merged = layer("books.layer", torch.cat([books, films], dim=1))
+    return linear(merged, tensors["books.items"], tensors["books.bias"])
+
+
+def ways_to_be_known(dataset: Dataset) -> list["History"]:
+    """Return histories of some shared users in each domain alone and in both, and none."""
+    data = TrainingData.of(dataset)
+    both: list[History] = [
+        {each.name: each.training[place] for each, place in zip(data.domains, who, strict=True)}
+        for who in data.shared[:5]
+    ]
+    alone: list[History] = [{name: known[name]} for known in both for name in known]
+    return [*both, *alone, {}]
 
 
 def test_a_training_leaves_the_threads_as_they_were(tmp_path: Path) -> None:
