@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model.arrays import Floats
 from model.data.dataset import Sequences
-from model.training.start import near_pairs
+from model.training.near import near_pairs_by_item
 
 SMOOTHING = 30.0
 """Rows added to those of every item, so that two rare items met once are not taken for alike."""
@@ -35,17 +35,17 @@ def likest_items(sequences: Sequences, items: int, count: int) -> tuple[NDArray[
         The neighbours of each row, the likest first, 0 where there are fewer, (V + 1, K); and what
         each counts, (V + 1, K), which adds up to `SHARE`, or to 0 for a row that has none.
     """
-    pairs = near_pairs(sequences, items)
     occurs = np.bincount(sequences.rows, minlength=items + 1) + SMOOTHING
-    likeness = pairs.counts / np.sqrt(occurs[pairs.left] * occurs[pairs.right])
-    order = np.lexsort((pairs.right, -likeness, pairs.left))
-    left, right, likeness = pairs.left[order], pairs.right[order], likeness[order]
-    place = np.arange(len(left)) - np.searchsorted(left, left)  # among the neighbours of its item
-    kept = place < count
     neighbours = np.zeros((items + 1, count), np.int64)
     shares = np.zeros((items + 1, count), np.float32)
-    neighbours[left[kept], place[kept]] = right[kept]
-    shares[left[kept], place[kept]] = likeness[kept]
+    for pairs in near_pairs_by_item(sequences, items):
+        likeness = pairs.counts / np.sqrt(occurs[pairs.left] * occurs[pairs.right])
+        order = np.lexsort((pairs.right, -likeness, pairs.left))
+        left, right, likeness = pairs.left[order], pairs.right[order], likeness[order]
+        place = np.arange(len(left)) - np.searchsorted(left, left)  # among those of its item
+        kept = place < count
+        neighbours[left[kept], place[kept]] = right[kept]
+        shares[left[kept], place[kept]] = likeness[kept]
     total = shares.sum(axis=1, keepdims=True)
     shares *= SHARE / np.maximum(total, np.finfo(np.float32).tiny)
     return neighbours, shares

@@ -6,36 +6,20 @@ a truncated singular value decomposition (Levy and Goldberg, NIPS 2014). Trainin
 Shapes: V items of a domain, D width, E pairs of items that occur together.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from model.arrays import Floats
-from model.data.batches import pad_slices
 from model.data.dataset import Sequences
 from model.data.training_data import TrainingData
+from model.training.near import Pairs, near_pairs, pairs_across
 
-WINDOW = 10
-"""Steps within which two items of a user count as near."""
 NORM = 0.5
 """Length every item's vector is scaled to."""
 _OVERSAMPLED = 16
 _POWER_ITERATIONS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Pairs:
-    """Which items are near each other and how often; every pair stands both ways round."""
-
-    left: NDArray[np.int64]
-    """(E,)."""
-    right: NDArray[np.int64]
-    """(E,)."""
-    counts: NDArray[np.int64]
-    """(E,)."""
 
 
 def item_vectors(
@@ -60,8 +44,7 @@ def joint_item_vectors(
 ) -> tuple[Floats, Floats]:
     """Place the items of both domains in one space.
 
-    Beside the pairs within a domain count those of a shared user across the domains: no times are
-    known, so each of the last `WINDOW` rows in one is near each of those in the other.
+    Beside the pairs within a domain count those of a shared user across the domains.
 
     Args:
         data: What may be learned from.
@@ -73,65 +56,16 @@ def joint_item_vectors(
     """
     first, second = data.domains
     total = first.items + second.items
-    apart = near_pairs(second.training, second.items)
-    pairs = [
-        near_pairs(first.training, first.items),
-        Pairs(apart.left + first.items, apart.right + first.items, apart.counts),
-        pairs_across(data),
-    ]
-    together = Pairs(
-        np.concatenate([each.left for each in pairs]),
-        np.concatenate([each.right for each in pairs]),
-        np.concatenate([each.counts for each in pairs]),
+    together = Pairs.joined(
+        [
+            near_pairs(first.training, first.items),
+            near_pairs(second.training, second.items).shifted(first.items),
+            pairs_across(data),
+        ]
     )
     vectors = _place(together, total, width, generator)
     padding = np.zeros((1, width), np.float32)
     return vectors[: first.items + 1], np.concatenate([padding, vectors[first.items + 1 :]])
-
-
-def near_pairs(sequences: Sequences, items: int) -> Pairs:
-    """Count how often two items are within `WINDOW` steps, both ways round."""
-    rows = np.asarray(sequences.rows, np.int64)
-    users = np.repeat(np.arange(len(sequences)), sequences.lengths)
-    counter = _PairCounter(items)
-    for gap in range(1, min(WINDOW, len(rows) - 1) + 1):
-        same = users[gap:] == users[:-gap]
-        counter.add(rows[:-gap][same], rows[gap:][same])
-    return counter.pairs()
-
-
-def pairs_across(data: TrainingData) -> Pairs:
-    """Count pairs of items of shared users across the domains; the second's rows come last."""
-    first, second = data.domains
-    own = pad_slices(first.training, data.shared[:, 0], longest=WINDOW).astype(np.int64)
-    other = pad_slices(second.training, data.shared[:, 1], longest=WINDOW).astype(np.int64)
-    counter = _PairCounter(first.items + second.items)
-    for column in own.T:
-        real = (column > 0)[:, None] & (other > 0)
-        counter.add(np.broadcast_to(column[:, None], other.shape)[real], other[real] + first.items)
-    return counter.pairs()
-
-
-class _PairCounter:
-    """Counts unordered pairs of unlike items, both ways round."""
-
-    def __init__(self, items: int) -> None:
-        self._size = items + 1
-        self._keys = np.empty(0, np.int64)
-        self._counts = np.empty(0, np.int64)
-
-    def add(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> None:
-        apart = left != right
-        left, right = left[apart], right[apart]
-        both = np.concatenate([left * self._size + right, right * self._size + left])
-        fresh, number = np.unique(both, return_counts=True)
-        self._keys, place = np.unique(np.concatenate([self._keys, fresh]), return_inverse=True)
-        weights = np.concatenate([self._counts, number])
-        counts = np.bincount(place, weights=weights, minlength=len(self._keys))
-        self._counts = counts.astype(np.int64)
-
-    def pairs(self) -> Pairs:
-        return Pairs(self._keys // self._size, self._keys % self._size, self._counts)
 
 
 def positive_information(pairs: Pairs, items: int) -> NDArray[np.float64]:
@@ -167,7 +101,7 @@ def _decompose(
 ) -> Floats:
     """Factorise a sparse symmetric matrix by randomised subspace iteration -> (size, rank)."""
     matrix = torch.sparse_coo_tensor(
-        torch.from_numpy(np.stack([pairs.left, pairs.right])),
+        torch.from_numpy(np.stack([pairs.left, pairs.right]).astype(np.int64)),
         torch.from_numpy(weights),
         (size, size),
         check_invariants=True,

@@ -16,9 +16,9 @@ from model.networks.system import TrainingNetworks, initialise
 from model.training.context import Context
 from model.training.export import export_bundle
 from model.training.joint import JointFineTuning
+from model.training.near import WINDOW
 from model.training.neighbours import SHARE, SMOOTHING, likest_items
 from model.training.settings import FineTuningSettings
-from model.training.start import WINDOW
 from model.training.validation import LiveScorer, validation_of
 
 

@@ -1,21 +1,15 @@
 """Items start near what stands near them."""
 
-from collections import Counter
-from itertools import combinations
-
 import numpy as np
 import pytest
 
 from model.data.dataset import Sequences
 from model.data.training_data import TrainingData
+from model.training.near import Pairs, near_pairs
 from model.training.start import (
     NORM,
-    WINDOW,
-    Pairs,
     item_vectors,
     joint_item_vectors,
-    near_pairs,
-    pairs_across,
     positive_information,
 )
 from tests.model.dataset_making import dataset_of
@@ -27,24 +21,6 @@ def two_worlds() -> Sequences:
     return Sequences.of(
         [generator.integers(1, 11, 15).astype(np.int32) + 10 * (user % 2) for user in range(60)]
     )
-
-
-def as_counter(pairs: Pairs) -> Counter[tuple[int, int]]:
-    """Look pairs up by their items."""
-    items = zip(pairs.left.tolist(), pairs.right.tolist(), strict=True)
-    return Counter(dict(zip(items, pairs.counts.tolist(), strict=True)))
-
-
-def test_pairs_are_counted_as_a_slow_loop_counts_them() -> None:
-    sequences = two_worlds()
-    slow: Counter[tuple[int, int]] = Counter()
-    for user in range(len(sequences)):
-        rows = sequences[user].tolist()
-        for i, j in combinations(range(len(rows)), 2):
-            if j - i <= WINDOW and rows[i] != rows[j]:
-                slow[rows[i], rows[j]] += 1
-                slow[rows[j], rows[i]] += 1
-    assert as_counter(near_pairs(sequences, 21)) == slow
 
 
 def test_information_is_that_of_the_definition() -> None:
@@ -116,18 +92,3 @@ def test_items_that_only_shared_users_join_stand_together_across_domains() -> No
     likeness = first[1:21] @ second[1:21].T / NORM**2
     same = (np.arange(20)[:, None] < 10) == (np.arange(20) < 10)
     assert likeness[same].mean() > likeness[~same].mean() + 0.2
-
-
-def test_pairs_across_domains_are_those_of_the_last_rows_of_shared_users() -> None:
-    long = [1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3, 4]  # two rows are held out: 1 is out of reach once
-    data = TrainingData.of(
-        dataset_of({"ann": long, "bob": [5, 6, 7]}, {"ann": [1, 2, 3, 3]}, items=(9, 3))
-    )
-    rows = long[: len(long) - 2][-WINDOW:]
-    slow: Counter[tuple[int, int]] = Counter()
-    for own in rows:
-        for other in (1, 2):
-            slow[own, 9 + other] += 1
-            slow[9 + other, own] += 1
-
-    assert as_counter(pairs_across(data)) == slow

@@ -1,0 +1,125 @@
+"""Which items are used near each other, and how often. Training rows only.
+
+Shapes: V items, E pairs of items that occur together, O times that two of them do.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.arrays import Places, Rows
+from model.data.batches import pad_slices
+from model.data.dataset import Sequences
+from model.data.training_data import TrainingData
+
+WINDOW = 10
+"""Steps within which two items of a user count as near."""
+_COUNTED_TOGETHER = 2**26  # times that are sorted at once, 8 bytes each
+
+_Near = Iterable[tuple[Rows, Rows]]
+"""Items that are near each other, (O,) and (O,), each time once, in parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Which items are near each other and how often; every pair stands both ways round."""
+
+    left: Rows
+    """(E,)."""
+    right: Rows
+    """(E,)."""
+    counts: NDArray[np.int64]
+    """(E,)."""
+
+    @classmethod
+    def joined(cls, parts: Iterable["Pairs"]) -> "Pairs":
+        """Put pairs one after the other."""
+        found = list(parts)
+        return cls(
+            np.concatenate([each.left for each in found]),
+            np.concatenate([each.right for each in found]),
+            np.concatenate([each.counts for each in found]),
+        )
+
+    def shifted(self, by: int) -> "Pairs":
+        """Count items on from another number."""
+        return Pairs(self.left + np.int32(by), self.right + np.int32(by), self.counts)
+
+
+def near_pairs(sequences: Sequences, items: int) -> Pairs:
+    """Count how often two items are within `WINDOW` steps, both ways round; by item, then other."""
+    return Pairs.joined(near_pairs_by_item(sequences, items))
+
+
+def near_pairs_by_item(sequences: Sequences, items: int) -> Iterator[Pairs]:
+    """Give `near_pairs` in parts, which follow each other and have all pairs of their left items.
+
+    Of the times that items stand near each other, many times the rows, only those of one part are
+    in memory.
+
+    Args:
+        sequences: The training rows.
+        items: V; rows are from 1 to V.
+    """
+    rows = np.asarray(sequences.rows)
+    users = np.repeat(np.arange(len(sequences), dtype=np.int32), sequences.lengths)
+
+    def near() -> _Near:
+        for gap in range(1, min(WINDOW, len(rows) - 1) + 1):
+            same = (users[gap:] == users[:-gap]) & (rows[gap:] != rows[:-gap])
+            yield rows[:-gap][same], rows[gap:][same]
+
+    yield from _counted(near, 2 * WINDOW * np.bincount(rows, minlength=items + 1))
+
+
+def pairs_across(data: TrainingData) -> Pairs:
+    """Count pairs of items of shared users across the domains; the second's rows come last.
+
+    No times are known across domains: each of the last `WINDOW` rows in one is near each of those
+    in the other.
+    """
+    first, second = data.domains
+    own = pad_slices(first.training, data.shared[:, 0], longest=WINDOW)
+    other = pad_slices(second.training, data.shared[:, 1], longest=WINDOW)
+    other[other > 0] += first.items
+
+    def near() -> _Near:
+        for column in own.T:
+            real = (column > 0)[:, None] & (other > 0)
+            yield np.broadcast_to(column[:, None], other.shape)[real], other[real]
+
+    rows = np.concatenate([own.ravel(), other.ravel()])
+    most = WINDOW * np.bincount(rows, minlength=first.items + second.items + 1)
+    return Pairs.joined(_counted(near, most))
+
+
+def _counted(near: Callable[[], _Near], most: Places) -> Iterator[Pairs]:
+    """Count pairs both ways round, for some items on the left at a time.
+
+    Args:
+        near: Gives all times that two unlike items are near each other, whenever it is called.
+        most: How often an item is near another at most, (V + 1,).
+    """
+    ends = np.cumsum(most)
+    cuts = np.searchsorted(ends, np.arange(_COUNTED_TOGETHER, ends[-1], _COUNTED_TOGETHER))
+    for low, high in pairwise(np.unique([0, *cuts, len(most)]).tolist()):
+        yield _of_items(near(), low, high, size=len(most))
+
+
+def _of_items(near: _Near, low: int, high: int, *, size: int) -> Pairs:
+    """Count the pairs whose left item is from `low` to before `high`."""
+    keys = [np.empty(0, np.int64)]
+    for one, other in near:
+        for left, right in ((one, other), (other, one)):
+            here = (left >= low) & (left < high)
+            keys.append(left[here].astype(np.int64) * size + right[here])
+    times = np.concatenate(keys)
+    del keys
+    times.sort()
+    begins = np.flatnonzero(np.diff(times, prepend=-1))
+    pairs = times[begins]
+    counts = np.diff(begins, append=len(times))
+    return Pairs((pairs // size).astype(np.int32), (pairs % size).astype(np.int32), counts)
