@@ -1,6 +1,7 @@
 """Users a second of every phase of training, where the time goes, and how both grow.
 
     python -m benchmarks.training --data DATASET [--history 50] [--batch 256] [--steps 12]
+    python -m benchmarks.training --items 300000,1400000 --users 2000000 --rows 24
     python -m benchmarks.training --grow items|users|history
     python -m benchmarks.training --grow processes|allocator [--data DATASET]
 
@@ -8,7 +9,8 @@ The first form trains some steps of each phase on a prepared dataset: with the n
 preset `paper`, the size the published code was measured in, and for `recguru` the joint phase. A
 step's users are those it draws of both domains (fine-tuning: of one). `published` is what the
 published code did on one such core at batch 256, `times` the ratio to it; the times of a step are
-medians. The second form trains on made-up sequences and lets one number grow. The third trains
+medians. The second trains on made-up sequences (here of the paper's scale), and says how long it
+takes until the first step. The third lets one number of theirs grow. The fourth trains
 in turns, on the same batches: with one process and with two that torchrun starts; or with the C
 library as it comes (`plain`) and as `recguru train` has it, keeping what is freed (`keeping`, which
 `--allocator` chooses). Peak memory is of the process so far, libraries included (of several, the
@@ -73,8 +75,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, help="dataset folder")
     parser.add_argument("--grow", choices=list(GROWTH))
-    parser.add_argument("--items", type=int, default=20_000, help="of made-up data, a domain")
-    parser.add_argument("--users", type=int, default=20_000, help="of made-up data, a domain")
+    for size in ("items", "users"):
+        parser.add_argument(
+            f"--{size}",
+            type=of_each_domain,
+            default=(20_000, 20_000),
+            metavar="N[,N]",
+            help="of made-up data, of a domain or of each",
+        )
+    parser.add_argument("--rows", type=int, help="of each user of made-up data; N unless given")
     parser.add_argument("--history", type=int, default=50, help="longest history (N)")
     parser.add_argument("--batch", type=int, default=256, help="users of a domain in a step")
     parser.add_argument("--steps", type=int, default=12)
@@ -93,7 +102,7 @@ def main() -> None:
     if options.data:
         data = TrainingData.of(Dataset.read(options.data))
     else:
-        data = made_up(options.items, options.users, options.history)
+        data = made_up(options.items, options.users, options.rows or options.history)
     with assemble(torch_device(options.device)) as team:
         rows = [(preset, measured(data, preset, options, team)) for preset in ("paper", "recguru")]
         if team.leads:
@@ -130,7 +139,8 @@ def grow(options: argparse.Namespace) -> None:
         command += ["-m", "benchmarks.training"]
         for name, value in values.items():
             if name != "grow" and value is not None:
-                command += [f"--{name}", str(value)]
+                sizes = value if isinstance(value, tuple) else (value,)
+                command += [f"--{name}", ",".join(map(str, sizes))]
         subprocess.run(command, check=True)
 
 
@@ -144,7 +154,10 @@ def measured(
     data: TrainingData, preset: str, options: argparse.Namespace, team: Team
 ) -> list[Measured]:
     """Train some steps of each phase -> its name, users/s, seconds a step, where the time goes."""
+    begun = time.perf_counter()
     context = context_of(data, settings_of(preset, options), team)
+    if team.leads:
+        print(f"{preset}: networks and neighbours took {time.perf_counter() - begun:.1f} s")
     found = []
     for name, (of, begin) in PHASES.items():
         if of != preset:
@@ -203,18 +216,26 @@ def context_of(data: TrainingData, settings: TrainSettings, team: Team) -> Conte
     return Context.of(data, networks, settings, team)
 
 
-def made_up(items: int, users: int, history: int) -> TrainingData:
-    """Make two domains of full histories, a tenth of the users shared, popular items first."""
+def of_each_domain(given: str) -> tuple[int, int]:
+    """Read one number for both domains, or one for each."""
+    first, _, second = given.replace("_", "").partition(",")
+    return int(first), int(second or first)
+
+
+def made_up(items: tuple[int, int], users: tuple[int, int], rows: int) -> TrainingData:
+    """Make two domains of users with as many rows, a tenth of them shared, popular items first."""
     generator = np.random.default_rng(0)
-    shared = np.arange(int(SHARED * users))
+    shared = np.arange(int(SHARED * min(users)))
     domains = []
-    for name in ("first", "second"):
-        drawn = items ** generator.random(users * history)  # log-uniform: few are popular
-        rows = drawn.astype(np.int32).clip(1, items)
-        training = Sequences(rows, np.arange(1, users + 1) * history)
-        other = np.full(users, -1)
+    for name, own_items, own_users in zip(("first", "second"), items, users, strict=True):
+        drawn = own_items ** generator.random(own_users * rows)  # log-uniform: few are popular
+        training = Sequences(
+            drawn.astype(np.int32).clip(1, own_items), np.arange(1, own_users + 1) * rows
+        )
+        other = np.full(own_users, -1)
         other[shared] = shared
-        domains.append(TrainingDomain(name, items, training, np.zeros(users, np.int32), other))
+        validation = np.zeros(own_users, np.int32)
+        domains.append(TrainingDomain(name, own_items, training, validation, other))
     return TrainingData((domains[0], domains[1]), np.stack([shared, shared], axis=1))
 
 

@@ -44,6 +44,11 @@ class Pairs:
             np.concatenate([each.counts for each in found]),
         )
 
+    def in_order(self) -> "Pairs":
+        """Sort by the item on the left, then by the other."""
+        order = np.lexsort((self.right, self.left))
+        return Pairs(self.left[order], self.right[order], self.counts[order])
+
     def shifted(self, by: int) -> "Pairs":
         """Count items on from another number."""
         return Pairs(self.left + np.int32(by), self.right + np.int32(by), self.counts)

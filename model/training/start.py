@@ -62,7 +62,7 @@ def joint_item_vectors(
             near_pairs(second.training, second.items).shifted(first.items),
             pairs_across(data),
         ]
-    )
+    ).in_order()
     vectors = _place(together, total, width, generator)
     padding = np.zeros((1, width), np.float32)
     return vectors[: first.items + 1], np.concatenate([padding, vectors[first.items + 1 :]])
@@ -104,8 +104,9 @@ def _decompose(
         torch.from_numpy(np.stack([pairs.left, pairs.right]).astype(np.int64)),
         torch.from_numpy(weights),
         (size, size),
+        is_coalesced=True,
         check_invariants=True,
-    ).coalesce()
+    )
     probe = generator.standard_normal((size, min(rank + _OVERSAMPLED, size)))
     basis: Tensor = torch.linalg.qr(matrix @ torch.from_numpy(probe)).Q
     for _ in range(_POWER_ITERATIONS):
