@@ -1,6 +1,8 @@
 """Which items are used near each other, and how often. Training rows only.
 
-Shapes: V items, E pairs of items that occur together, O times that two of them do.
+Two items of a user meet where they are unlike and stand near each other.
+
+Shapes: V items, E pairs of items that meet, M meetings.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,10 +19,10 @@ from model.data.training_data import TrainingData
 
 WINDOW = 10
 """Steps within which two items of a user count as near."""
-_COUNTED_TOGETHER = 2**26  # times that are sorted at once, 8 bytes each
+_COUNTED_TOGETHER = 2**26  # meetings that are sorted at once, 8 bytes each
 
-_Near = Iterable[tuple[Rows, Rows]]
-"""Items that are near each other, (O,) and (O,), each time once, in parts."""
+_Meetings = Iterable[tuple[Rows, Rows]]
+"""Who meets, (M,) and (M,), each meeting once; in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,7 @@ def near_pairs(sequences: Sequences, items: int) -> Pairs:
 def near_pairs_by_item(sequences: Sequences, items: int) -> Iterator[Pairs]:
     """Give `near_pairs` in parts, which follow each other and have all pairs of their left items.
 
-    Of the times that items stand near each other, many times the rows, only those of one part are
-    in memory.
+    Of the meetings, many times the rows, only those of one part are in memory.
 
     Args:
         sequences: The training rows.
@@ -72,12 +73,12 @@ def near_pairs_by_item(sequences: Sequences, items: int) -> Iterator[Pairs]:
     rows = np.asarray(sequences.rows)
     users = np.repeat(np.arange(len(sequences), dtype=np.int32), sequences.lengths)
 
-    def near() -> _Near:
+    def meetings() -> _Meetings:
         for gap in range(1, min(WINDOW, len(rows) - 1) + 1):
             same = (users[gap:] == users[:-gap]) & (rows[gap:] != rows[:-gap])
             yield rows[:-gap][same], rows[gap:][same]
 
-    yield from _counted(near, 2 * WINDOW * np.bincount(rows, minlength=items + 1))
+    yield from _counted(meetings, 2 * WINDOW * np.bincount(rows, minlength=items + 1))
 
 
 def pairs_across(data: TrainingData) -> Pairs:
@@ -91,40 +92,40 @@ def pairs_across(data: TrainingData) -> Pairs:
     other = pad_slices(second.training, data.shared[:, 1], longest=WINDOW)
     other[other > 0] += first.items
 
-    def near() -> _Near:
+    def meetings() -> _Meetings:
         for column in own.T:
             real = (column > 0)[:, None] & (other > 0)
             yield np.broadcast_to(column[:, None], other.shape)[real], other[real]
 
     rows = np.concatenate([own.ravel(), other.ravel()])
     most = WINDOW * np.bincount(rows, minlength=first.items + second.items + 1)
-    return Pairs.joined(_counted(near, most))
+    return Pairs.joined(_counted(meetings, most))
 
 
-def _counted(near: Callable[[], _Near], most: Places) -> Iterator[Pairs]:
+def _counted(meetings: Callable[[], _Meetings], most: Places) -> Iterator[Pairs]:
     """Count pairs both ways round, for some items on the left at a time.
 
     Args:
-        near: Gives all times that two unlike items are near each other, whenever it is called.
-        most: How often an item is near another at most, (V + 1,).
+        meetings: Gives all of them, whenever it is called.
+        most: In how many an item is at most, (V + 1,).
     """
     ends = np.cumsum(most)
     cuts = np.searchsorted(ends, np.arange(_COUNTED_TOGETHER, ends[-1], _COUNTED_TOGETHER))
     for low, high in pairwise(np.unique([0, *cuts, len(most)]).tolist()):
-        yield _of_items(near(), low, high, size=len(most))
+        yield _of_items(meetings(), low, high, size=len(most))
 
 
-def _of_items(near: _Near, low: int, high: int, *, size: int) -> Pairs:
+def _of_items(meetings: _Meetings, low: int, high: int, *, size: int) -> Pairs:
     """Count the pairs whose left item is from `low` to before `high`."""
     keys = [np.empty(0, np.int64)]
-    for one, other in near:
+    for one, other in meetings:
         for left, right in ((one, other), (other, one)):
             here = (left >= low) & (left < high)
             keys.append(left[here].astype(np.int64) * size + right[here])
-    times = np.concatenate(keys)
+    met = np.concatenate(keys)
     del keys
-    times.sort()
-    begins = np.flatnonzero(np.diff(times, prepend=-1))
-    pairs = times[begins]
-    counts = np.diff(begins, append=len(times))
+    met.sort()
+    begins = np.flatnonzero(np.diff(met, prepend=-1))
+    pairs = met[begins]
+    counts = np.diff(begins, append=len(met))
     return Pairs((pairs // size).astype(np.int32), (pairs % size).astype(np.int32), counts)
