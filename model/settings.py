@@ -42,6 +42,9 @@ TABLES = frozenset((*_OF_LEARNING, *_OF_SERVING))
 _OF_KUBERNETES = re.compile(r"SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+|PORT")
 """What it tells every container of a service with the name of a table, like `recguru-milvus`."""
 _SECRET = "secret"  # noqa: S105  # the type of an error
+_UNKNOWN = "extra_forbidden"  # pydantic's type of an error
+_OF_A_KEY = "[key]"  # where pydantic says that a mapping's key is refused
+_OF_A_VALIDATOR = "Value error, "  # what it puts before the words of a validator
 
 
 def load_settings(
@@ -74,10 +77,20 @@ def load_settings(
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join([table, *(str(part) for part in first["loc"])])
-        got = "" if first["type"] == _SECRET else f" (got {first['input']!r})"
-        raise BadSettingError(f"setting {key}: {first['msg']}{got}") from None
+        raise refused(error, table) from None
+
+
+def refused(error: ValidationError, table: str) -> BadSettingError:
+    """Say in one line which setting below a table is refused first, why, and what was given."""
+    first = error.errors()[0]
+    key = ".".join([table, *(str(part) for part in first["loc"] if part != _OF_A_KEY)])
+    if first["type"] == _UNKNOWN:
+        return BadSettingError(f"setting {key}: there is no such setting (got {first['input']!r})")
+    why = first["msg"].removeprefix(_OF_A_VALIDATOR)
+    told = first["type"] == _SECRET or isinstance(first["input"], Mapping | Settings)
+    if told or repr(first["input"]) in why:
+        return BadSettingError(f"setting {key}: {why}")
+    return BadSettingError(f"setting {key}: {why} (got {first['input']!r})")
 
 
 def secret_error(problem: str) -> PydanticCustomError:

@@ -5,8 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from model.errors import BadSettingError
-from model.settings import DeviceChoice, Settings
+from model.settings import DeviceChoice, Settings, refused
 
 ALL, ABLATIONS = "all", "ablations"
 Seed = Annotated[int, Field(ge=0)]
@@ -74,9 +73,7 @@ def with_values(settings: Settings, values: Values, *, given_in: str) -> Setting
     try:
         return type(settings).model_validate(changed)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join([given_in, *(str(part) for part in first["loc"])])
-        raise BadSettingError(f"setting {key}: {first['msg']} (got {first['input']!r})") from None
+        raise refused(error, given_in) from None
 
 
 def flattened(nested: Mapping[str, Any], *, above: str = "") -> dict[str, Any]:

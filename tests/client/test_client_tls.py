@@ -109,7 +109,7 @@ def test_a_certificate_needs_its_key() -> None:
         load_settings(ClientSettings, table="client", flags={"tls": {"certificate": "mine.pem"}})
 
     assert str(refused.value).startswith(
-        "setting client.tls: Value error, certificate and key go together; give both or neither"
+        "setting client.tls: certificate and key go together; give both or neither"
     )
 
 

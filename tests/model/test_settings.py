@@ -106,10 +106,10 @@ def test_what_kubernetes_says_of_a_service_with_the_name_of_a_table_is_no_settin
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[walk]\nsede = 1", "setting walk.sede: Extra inputs are not permitted (got 1)"),
+        ("[walk]\nsede = 1", "setting walk.sede: there is no such setting (got 1)"),
         (
             "[walk.steps]\nepoch = 1",
-            "setting walk.steps.epoch: Extra inputs are not permitted (got 1)",
+            "setting walk.steps.epoch: there is no such setting (got 1)",
         ),
         (
             "[walk]\nseed = -1",
@@ -141,7 +141,7 @@ def test_a_key_or_value_that_is_refused_is_named(
         (
             "RECGURU_WALK_STEPS__EPOCS",
             "2",
-            "setting walk.steps.epocs: Extra inputs are not permitted (got '2')",
+            "setting walk.steps.epocs: there is no such setting (got '2')",
         ),
         (
             "RECGURU_WALK_SIZES",

@@ -116,7 +116,7 @@ def test_an_unknown_preset_is_wrong_usage(
         (
             ["--data", "DATASET"],
             {"RECGURU_TRAIN_NETWORK__HEADS": "3"},
-            "error: setting train.network: Value error, width 128 must be a multiple of heads 3",
+            "error: setting train.network: width 128 must be a multiple of heads 3\n",
         ),
         (
             ["--data", "DATASET", "--seed", str(2**63)],
@@ -126,7 +126,7 @@ def test_an_unknown_preset_is_wrong_usage(
         (
             ["--data", "DATASET"],
             {"RECGURU_TRAIN_NETWORK__MEMORY": "own", "RECGURU_TRAIN_NETWORK__BRIDGE_SHARE": "0"},
-            "error: setting train: Value error, fine_tuning.cold_weight above 0 needs a memory",
+            "error: setting train: fine_tuning.cold_weight above 0 needs a memory",
         ),
         (
             ["--data", "DATASET"],
