@@ -7,6 +7,7 @@ built from, and the SHA-256 of every other file in it; the folder's digest is th
 
 import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -104,6 +105,24 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder that is there: no other process works in it meanwhile.
+
+    Raises:
+        RecGuruError: If one does.
+    """
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RecGuruError(f"another process works in {folder}; wait until it ends") from None
+        yield
+    finally:
+        os.close(held)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -41,7 +42,7 @@ from model.evaluation.protocol import Questions, Scorer, questions
 from model.evaluation.ranking import Ranks, rank_in_process
 from model.evaluation.report import figures, slice_figures
 from model.evaluation.validation import Validation
-from model.files import canonical_json
+from model.files import alone_in, canonical_json
 from model.settings import Settings
 
 Say = Callable[[str], None]
@@ -122,26 +123,25 @@ class Runs:
                 write_record(path, old)
             self._say(f"{old.label}: {self._before(old.code)}")
             return Finished(old, path)
-        work = self._work(f"{entry.name}-{seed}", facts)
-        resumed = any(work.iterdir())
-        task = self._task(settings, seed, work)
-        scorer, cost = _fit(entry, task)
-        domains, ranks = self._answered(scorer)
-        result = Result(
-            facts=facts,
-            title=entry.title,
-            ours=entry.ours,
-            minutes=cost.minutes,
-            resumed=resumed,
-            peak_mib=cost.peak_mib,
-            code=self._code,
-            ranks=write_ranks(path, ranks),
-            domains=domains,
-            tuning=tuning,
-            alignment=dict(task.alignment),
-        )
-        write_record(path, result)
-        shutil.rmtree(work.parent)
+        with self._work(f"{entry.name}-{seed}", facts) as work:
+            resumed = any(work.iterdir())
+            task = self._task(settings, seed, work)
+            scorer, cost = _fit(entry, task)
+            domains, ranks = self._answered(scorer)
+            result = Result(
+                facts=facts,
+                title=entry.title,
+                ours=entry.ours,
+                minutes=cost.minutes,
+                resumed=resumed,
+                peak_mib=cost.peak_mib,
+                code=self._code,
+                ranks=write_ranks(path, ranks),
+                domains=domains,
+                tuning=tuning,
+                alignment=dict(task.alignment),
+            )
+            write_record(path, result)
         self._say(f"{result.label}: {_shown(domains)}; {cost.minutes:.2f} minutes")
         return Finished(result, path)
 
@@ -158,25 +158,24 @@ class Runs:
                 old = old.model_copy(update={"outcome": outcome})
                 write_record(path, old)
             return old.outcome
-        work = self._work(f"{entry.name}-trial-{number}", facts)
         names = [domain.name for domain in self._data.domains]
         failure, minutes = None, 0.0
-        try:
-            scorer, cost = _fit(entry, self._task(settings, _TRIAL_SEED, work))
-            minutes = cost.minutes
-            found = {name: Validation(self._data, name).ndcg_at_10(scorer) for name in names}
-        except TrainingError as error:  # a setting that diverges is one that is not chosen
-            failure, found = str(error), dict.fromkeys(names, 0.0)
-        outcome = Outcome(
-            number=number,
-            changes=dict(changes),
-            ndcg_at_10=found,
-            mean=sum(found.values()) / len(found) if failure is None else -1.0,
-            minutes=minutes,
-            failure=failure,
-        )
-        write_record(path, Trial(facts=facts, outcome=outcome, code=self._code))
-        shutil.rmtree(work.parent)
+        with self._work(f"{entry.name}-trial-{number}", facts) as work:
+            try:
+                scorer, cost = _fit(entry, self._task(settings, _TRIAL_SEED, work))
+                minutes = cost.minutes
+                found = {name: Validation(self._data, name).ndcg_at_10(scorer) for name in names}
+            except TrainingError as error:  # a setting that diverges is one that is not chosen
+                failure, found = str(error), dict.fromkeys(names, 0.0)
+            outcome = Outcome(
+                number=number,
+                changes=dict(changes),
+                ndcg_at_10=found,
+                mean=sum(found.values()) / len(found) if failure is None else -1.0,
+                minutes=minutes,
+                failure=failure,
+            )
+            write_record(path, Trial(facts=facts, outcome=outcome, code=self._code))
         shown = failure or f"validation NDCG@10 {100 * outcome.mean:.2f} %"
         self._say(f"{label}: {shown}; {minutes:.2f} minutes; {_spelled(changes)}")
         return outcome
@@ -229,16 +228,26 @@ class Runs:
             versions=self._versions,
         )
 
-    def _work(self, name: str, facts: Facts) -> Path:
-        """Give the work folder of a run; one of other facts is removed."""
+    @contextmanager
+    def _work(self, name: str, facts: Facts) -> Iterator[Path]:
+        """Give the work folder of a run to this process alone; it goes when the run is done.
+
+        One of other facts is removed.
+
+        Raises:
+            RecGuruError: If another process makes this run in the same place.
+        """
         digest = sha256(canonical_json(facts.model_dump(mode="json"))).hexdigest()[:12]
         place = self._out / "work" / name / digest
-        for other in place.parent.glob("*"):
-            if other != place:
-                _log.info("work of another run removed folder=%s", other)
-                shutil.rmtree(other)
-        place.mkdir(parents=True, exist_ok=True)
-        return place
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with alone_in(place.parent):
+            for other in place.parent.glob("*"):
+                if other != place:
+                    _log.info("work of another run removed folder=%s", other)
+                    shutil.rmtree(other)
+            place.mkdir(exist_ok=True)
+            yield place
+            shutil.rmtree(place.parent)
 
 
 def run_all(

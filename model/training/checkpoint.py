@@ -91,12 +91,10 @@ class Checkpoints:
         place = self._place(numbers[-1])
         manifest = read_manifest(place, kind=KIND, format_number=FORMAT)
         check_files(place, manifest)
-        for name, mine in self._made.items():
-            if manifest["made"].get(name) != mine:
-                raise RecGuruError(
-                    f"{place} was made with another {name}; resume with the same, or choose "
-                    "another --out"
-                )
+        if other := _difference(manifest["made"], self._made):
+            raise RecGuruError(
+                f"{place} was made with {other}; resume with the same, or choose another --out"
+            )
         return Progress(
             manifest["phase"],
             manifest["step"],
@@ -172,3 +170,15 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.clone(value.detach().contiguous()) for name, value in tensors.items()}
+
+
+def _difference(theirs: Mapping[str, Any], mine: Mapping[str, Any], at: str = "") -> str:
+    """Name the first value that two nested mappings differ in, and both; nothing where none."""
+    for key in sorted(theirs.keys() | mine.keys()):
+        one, other = theirs.get(key), mine.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            if found := _difference(one, other, f"{at}{key}."):
+                return found
+        elif one != other:
+            return f"{at}{key} {one}, not {other}"
+    return ""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from model.data.dataset import Dataset
 from model.data.training_data import TrainingData
 from model.device import torch_device
 from model.errors import BadSettingError, RecGuruError
-from model.files import canonical_json, write_bytes_atomically
+from model.files import alone_in, canonical_json, write_bytes_atomically
 from model.networks.system import TrainingNetworks, initialise
 from model.training.alignment import measure_alignment, sample_gurs, write_gurs
 from model.training.bridging import Bridging
@@ -31,6 +31,7 @@ from model.training.record import Keeper, Record, Unrecorded
 from model.training.settings import TrainSettings
 from model.training.summary import SUMMARY, Trained, summary_text
 
+_SETTINGS = "settings.json"
 _LOGGED_STEPS = 10
 _JUDGES = 2**32 - 1  # apart from the numbers of steps, which draws follow from too
 
@@ -56,17 +57,21 @@ def train(
         The bundle, `run/bundle`, and what each phase came to.
 
     Raises:
-        RecGuruError: If the run exists already and `resume` is not set, or belongs to another
-            training.
+        RecGuruError: If the run exists already and `resume` is not set, is no training's, belongs
+            to another training, or another process trains in it.
         TrainingError: If a loss is no longer finite, the critic collapsed, or one of several
             processes is gone; the last good checkpoint is intact.
     """
-    with _threads(settings.threads), assemble(torch_device(device)) as team:
+    with (
+        _threads(settings.threads),
+        assemble(torch_device(device)) as team,
+        ExitStack() as held,
+    ):
         with team.first_first():
             dataset = Dataset.read(dataset_folder)
             made = {"dataset": dataset.digest, "settings": settings.model_dump(mode="json")}
             if team.leads:
-                _open_run(run, made, resume=resume)
+                held.enter_context(_opened(run, made, resume=resume))
         if team.told(lambda: made) != made:
             raise BadSettingError(
                 "this process has another dataset or other settings than the first one; start all "
@@ -110,12 +115,21 @@ def phases_of(context: Context) -> list[Phase]:
     return phases
 
 
-def _open_run(run: Path, made: Mapping[str, Any], *, resume: bool) -> None:
-    if not resume and run.exists() and any(run.iterdir()):
-        raise RecGuruError(f"{run} holds something already; use --resume or choose another --out")
-    Checkpoints(run / "checkpoints", made=made).newest()  # refuse another training's run untouched
+@contextmanager
+def _opened(run: Path, made: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
+    """Hold a run for this training alone; one that belongs to another is refused untouched."""
+    if run.exists() and any(run.iterdir()):
+        if not resume:
+            raise RecGuruError(
+                f"{run} holds something already; use --resume or choose another --out"
+            )
+        if not (run / _SETTINGS).exists():
+            raise RecGuruError(f"{run} holds no training to resume; choose another --out")
+        Checkpoints(run / "checkpoints", made=made).newest()
     run.mkdir(parents=True, exist_ok=True)
-    write_bytes_atomically(run / "settings.json", canonical_json(made))
+    with alone_in(run):
+        write_bytes_atomically(run / _SETTINGS, canonical_json(made))
+        yield
 
 
 def _export(bundle: Path, dataset: Dataset, context: Context, summary: Mapping[str, Any]) -> str:

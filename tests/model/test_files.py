@@ -17,6 +17,7 @@ from model import files
 from model.errors import BadArtifactError, NotFoundError, RecGuruError
 from model.files import (
     MANIFEST,
+    alone_in,
     canonical_json,
     check_files,
     digests_of,
@@ -231,6 +232,26 @@ def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path) ->
     with pytest.raises(IsADirectoryError):
         write_bytes_atomically(tmp_path / "LATEST", b"new\n")
     assert not leftovers(tmp_path)
+
+
+def test_a_folder_is_one_process_alone_s_until_that_ends(tmp_path: Path) -> None:
+    held = f"""
+from pathlib import Path
+from model.files import alone_in
+with alone_in(Path({str(tmp_path)!r})):
+    print("held", flush=True)
+    input()
+"""
+    command = [sys.executable, "-c", held]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(RecGuruError, match="another process works in"), alone_in(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+        with alone_in(tmp_path):
+            pass
 
 
 def test_a_manifest_lists_what_sha256sum_says_of_every_file(numbers: Path) -> None:

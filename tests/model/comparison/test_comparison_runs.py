@@ -16,6 +16,7 @@ from model.comparison.settings import CompareSettings
 from model.comparison.systems import Entry, Task
 from model.errors import BadArtifactError, BadSettingError, NotFoundError, RecGuruError
 from model.evaluation.protocol import Scorer
+from model.files import alone_in
 from tests.model.comparison.systems_in_tests import (
     Comparing,
     Fits,
@@ -178,6 +179,21 @@ def test_a_failing_run_costs_no_other_and_is_named(data: Path, tmp_path: Path) -
             say=lambda _: None,
             registry=registry_of(registry["broken"]),
         )
+
+
+def test_a_run_that_another_process_makes_is_left_to_it(data: Path, tmp_path: Path) -> None:
+    fits, out = Fits(), tmp_path / "out"
+    registry = registry_of(noise(fits), shares(fits))
+    settings = CompareSettings(seeds=(0,), resamples=100)
+    theirs = out / "work" / "noise-0"
+    theirs.mkdir(parents=True)
+
+    with alone_in(theirs):
+        done = compare(data, out, settings, say=lambda _: None, registry=registry)
+
+    assert done.failures == [f"noise seed 0: another process works in {theirs}; wait until it ends"]
+    assert list(done.report["systems"]) == ["shares"]
+    assert not any(theirs.iterdir())
 
 
 def test_what_an_unfinished_run_left_goes_when_the_run_is_another(

@@ -96,8 +96,32 @@ def test_a_run_is_not_resumed_with_other_settings(
     trained: Path, tiny_dataset: Path, quick: TrainSettings
 ) -> None:
     other = quick.model_copy(update={"seed": 99})
-    with pytest.raises(RecGuruError, match="was made with another settings; resume with the same"):
+    with pytest.raises(RecGuruError, match=r"was made with settings\.seed 5, not 99; resume with"):
         train(tiny_dataset, trained, other, resume=True, device="cpu")
+
+
+def test_a_folder_of_something_else_is_not_resumed_and_stays_as_it_is(
+    tiny_dataset: Path, tmp_path: Path, quick: TrainSettings
+) -> None:
+    place = shutil.copytree(tiny_dataset, tmp_path / "dataset")
+    before = sorted(place.rglob("*"))
+    with pytest.raises(RecGuruError, match=r"dataset holds no training to resume; choose another"):
+        train(tiny_dataset, place, quick, resume=True, device="cpu")
+    assert sorted(place.rglob("*")) == before
+
+
+def test_a_run_that_is_being_trained_is_left_alone(
+    tiny_dataset: Path, tmp_path: Path, quick: TrainSettings
+) -> None:
+    run = tmp_path / "run"
+    process = _start(tiny_dataset, run, quick)
+    try:
+        _wait_until_it_reaches("pre-training", process, run)
+        with pytest.raises(RecGuruError, match=r"another process works in .*run; wait until it"):
+            train(tiny_dataset, run, quick, resume=True, device="cpu")
+    finally:
+        process.kill()
+        process.join(WAIT_S)
 
 
 def test_a_damaged_checkpoint_is_named(
@@ -153,6 +177,13 @@ def _train(data: Path, run: Path, settings: TrainSettings) -> None:
 
 
 def _kill_when_it_reaches(phase: str, process: BaseProcess, run: Path) -> None:
+    _wait_until_it_reaches(phase, process, run)
+    process.kill()
+    process.join(WAIT_S)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def _wait_until_it_reaches(phase: str, process: BaseProcess, run: Path) -> None:
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         path = run / METRICS
@@ -160,9 +191,6 @@ def _kill_when_it_reaches(phase: str, process: BaseProcess, run: Path) -> None:
             break
         assert process.is_alive(), f"training ended before {phase}"
         time.sleep(0.005)
-    process.kill()
-    process.join(WAIT_S)
-    assert process.exitcode == -signal.SIGKILL
 
 
 def _shown(run: Path) -> dict[str, list[tuple[int, float]]]:
