@@ -183,8 +183,9 @@ def read_manifest(folder: Path, *, kind: str, format_number: int) -> dict[str, A
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise NotFoundError(f"{folder} is not a {kind}: there is no {MANIFEST} in it") from None
+    except (FileNotFoundError, NotADirectoryError):
+        what = f"no {MANIFEST} in it" if folder.is_dir() else "no such folder"
+        raise NotFoundError(f"{folder} is not a {kind}: there is {what}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise BadArtifactError(f"{path} cannot be read: {error}") from None
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from model.console import THREADS, make_app
-from model.files import write_bytes_atomically
+from model.files import check_place, write_bytes_atomically
 from model.settings import DeviceChoice, load_settings
 
 if TYPE_CHECKING:
@@ -151,9 +151,10 @@ def _port_written(port_file: Path | None) -> Iterator[Callable[[int], None]]:
         if port_file is not None:
             write_bytes_atomically(port_file, b"%d\n" % port)
 
+    if port_file is not None:
+        check_place(port_file)
+        port_file.unlink(missing_ok=True)
     try:
-        if port_file is not None:
-            port_file.unlink(missing_ok=True)
         yield ready
     finally:
         if port_file is not None:

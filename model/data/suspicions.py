@@ -1,13 +1,15 @@
-"""Signs that logs are not what they should be: common items, users and items swapped."""
+"""Signs that logs are not what they should be: common items, users and items swapped, repeats."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from model.data.histories import Histories, shared_places
 from model.data.sources.amazon import ITEM_SHAPE, USER_SHAPE
 
 _MOSTLY = 0.5
+_TAKEN_AGAIN = 0.05  # share of the held-out items
 _MANY_ITEMS = 20  # items a user; logs of taste have far more users than that says
 
 
@@ -40,7 +42,23 @@ def suspicions(names: Sequence[str], domains: Sequence[Histories]) -> list[str]:
         for name, domain in zip(names, domains, strict=True)
         for sign in _signs_of_swap(domain)
     ]
+    for name, domain in zip(names, domains, strict=True):
+        share = _taken_again(domain)
+        if share > _TAKEN_AGAIN:
+            warnings.append(
+                f"{name}: {share:.0%} of the users had their last item before; what a user has is"
+                " never recommended, so full ranking counts these as misses, and sampled does not"
+            )
     return warnings
+
+
+def _taken_again(domain: Histories) -> float:
+    """Return the share of users whose last item stands in their history before."""
+    sequences = domain.sequences
+    last = sequences.rows[sequences.ends - 1]  # every user has a row
+    users = np.repeat(np.arange(len(last)), sequences.lengths)
+    times = np.bincount(users, weights=sequences.rows == last[users])
+    return float((times > 1).mean())
 
 
 def _common(some: pl.Series, others: pl.Series) -> float:

@@ -159,7 +159,7 @@ def test_a_kind_that_is_not_known_is_refused_with_those_that_are(
     ("table", "said"),
     [
         ("[index.hnsw]\nlinks = 1", "index.hnsw.links: Input should be greater than or equal to 2"),
-        ("[index.ivf]\nprobe = 3", "index.ivf.probe: Extra inputs are not permitted"),
+        ("[index.ivf]\nprobe = 3", "index.ivf.probe: there is no such setting"),
         ("[index.ivf_pq]\ngroup = 0", "index.ivf_pq.group: Input should be greater than or equal"),
         ("[index]\nrecall = 1.5", "index.recall: Input should be less than or equal to 1"),
         ("[index]\nauto_kinds = ['flat']", "index.auto_kinds.0: Input should be 'flat-f16', 'flat"),

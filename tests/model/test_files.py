@@ -362,12 +362,19 @@ def test_a_manifest_of_another_shape_is_refused(content: bytes, numbers: Path) -
         read_manifest(numbers, kind="numbers", format_number=3)
 
 
-@pytest.mark.parametrize("name", ["", "absent"])
-def test_a_folder_without_a_manifest_is_not_found(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "no manifest.json in it"),
+        ("absent", "no such folder"),
+        ("file", "no such folder"),
+    ],
+)
+def test_a_folder_without_a_manifest_is_not_found(name: str, why: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(NotFoundError) as caught:
         read_manifest(tmp_path / name, kind="numbers", format_number=3)
-    expected = f"{tmp_path / name} is not a numbers: there is no manifest.json in it"
-    assert str(caught.value) == expected
+    assert str(caught.value) == f"{tmp_path / name} is not a numbers: there is {why}"
 
 
 def test_the_manifest_of_an_inner_folder_counts_as_a_file(tmp_path: Path) -> None:

@@ -90,6 +90,15 @@ def test_a_taken_port_is_one_line_and_exit_code_1(releases: Path) -> None:
     )
 
 
+def test_a_port_file_that_cannot_be_written_is_said_before_anything_is_served(
+    releases: Path,
+) -> None:
+    code, said = failure("--releases", releases, "--port", "0", "--port-file", releases)
+
+    assert code == 1
+    assert said == f"error: {releases} cannot be written: it is a folder; name a file\n"
+
+
 def test_no_release_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     code, said = failure("--releases", tmp_path, "--port", "0")
 

@@ -86,7 +86,7 @@ def test_a_comparison_prints_its_table_and_is_merged_with_another(
         (
             ["--data", "nowhere"],
             1,
-            "error: nowhere is not a recguru-dataset: there is no manifest.json in it",
+            "error: nowhere is not a recguru-dataset: there is no such folder",
         ),
         (
             ["--report-only"],

@@ -216,6 +216,19 @@ def test_far_more_items_than_users_are_suspected(prepare_two: Prepare) -> None:
     assert made.report["warnings"] == ["first: 21 items for 1 users" + SWAPPED]
 
 
+@pytest.mark.parametrize(("again", "share"), [(1, None), (2, "10%"), (20, "100%")])
+def test_users_whose_last_item_is_one_they_had_are_said(
+    prepare_two: Prepare, again: int, share: str | None
+) -> None:
+    users = [f"u{n}\tx,y,{'x' if n < again else 'z'}\n" for n in range(20)]
+
+    made = prepare_two("".join(users), "ann\tp,q\n", format="sequences")
+
+    said = f"first: {share} of the users had their last item before; what a user has is never"
+    warnings = made.report["warnings"]
+    assert [warning[: len(said)] for warning in warnings] == ([said] if share else [])
+
+
 def test_numbers_as_ids_of_everything_raise_no_suspicion_of_a_swap(prepare_two: Prepare) -> None:
     first = "".join(f"{n}\t{n},{n + 1}\n" for n in range(20))
     second = "".join(f"{n}\t{n},{n + 1},{n + 2}\n" for n in range(30))
