@@ -24,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from model.errors import BadArtifactError, BadSettingError, NotFoundError, OverloadedError
-from model.files import write_bytes_atomically
+from model.files import try_lock, write_bytes_atomically
 
 LATEST = "LATEST"
 CANARY = "CANARY"
@@ -291,21 +291,13 @@ def locked(root: Path) -> Iterator[None]:
     handle = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         deadline = time.monotonic() + _PATIENCE_S
-        while not _try_lock(handle):
+        while not try_lock(handle):
             if time.monotonic() > deadline:
                 raise OverloadedError(f"{root / _LOCK} is held by another build; try again later")
             time.sleep(_PAUSE_S)
         yield
     finally:
         os.close(handle)
-
-
-def _try_lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _sweep(root: Path, forget: Forget | None) -> None:
@@ -317,7 +309,7 @@ def _sweep(root: Path, forget: Forget | None) -> None:
             except FileNotFoundError:  # a living build has come to its end, which needs no lock
                 continue
             try:
-                if _try_lock(handle):
+                if try_lock(handle):
                     if forget is not None:
                         forget(path)
                     shutil.rmtree(path, ignore_errors=True)

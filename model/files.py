@@ -108,21 +108,31 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder that is there: no other process works in it meanwhile.
+def holding(lock: Path) -> Iterator[None]:
+    """Hold a lock file, made where it is missing: no other process does meanwhile.
 
     Raises:
         RecGuruError: If one does.
     """
-    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, _READABLE)
     try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RecGuruError(f"another process works in {folder}; wait until it ends") from None
+        if not try_lock(handle):
+            raise RecGuruError(f"{lock} is held by another process that works there; let it end")
         yield
     finally:
-        os.close(held)
+        os.close(handle)
+
+
+def try_lock(handle: int) -> bool:
+    """Take the lock of an open file, unless another process has it; closing the file gives it back.
+
+    A file's and not a folder's, which a network file system would not tell other hosts of.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

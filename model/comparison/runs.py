@@ -42,7 +42,7 @@ from model.evaluation.protocol import Questions, Scorer, questions
 from model.evaluation.ranking import Ranks, rank_in_process
 from model.evaluation.report import figures, slice_figures
 from model.evaluation.validation import Validation
-from model.files import alone_in, canonical_json
+from model.files import canonical_json, holding
 from model.settings import Settings
 
 Say = Callable[[str], None]
@@ -240,7 +240,7 @@ class Runs:
         digest = sha256(canonical_json(facts.model_dump(mode="json"))).hexdigest()[:12]
         place = self._out / "work" / name / digest
         place.parent.mkdir(parents=True, exist_ok=True)
-        with alone_in(place.parent):
+        with holding(place.parent.with_suffix(".lock")):
             for other in place.parent.glob("*"):
                 if other != place:
                     _log.info("work of another run removed folder=%s", other)

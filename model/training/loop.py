@@ -14,7 +14,7 @@ from model.data.dataset import Dataset
 from model.data.training_data import TrainingData
 from model.device import torch_device
 from model.errors import BadSettingError, RecGuruError
-from model.files import alone_in, canonical_json, write_bytes_atomically
+from model.files import canonical_json, holding, write_bytes_atomically
 from model.networks.system import TrainingNetworks, initialise
 from model.training.alignment import measure_alignment, sample_gurs, write_gurs
 from model.training.bridging import Bridging
@@ -32,6 +32,7 @@ from model.training.settings import TrainSettings
 from model.training.summary import SUMMARY, Trained, summary_text
 
 _SETTINGS = "settings.json"
+_LOCK = ".lock"
 _LOGGED_STEPS = 10
 _JUDGES = 2**32 - 1  # apart from the numbers of steps, which draws follow from too
 
@@ -127,7 +128,7 @@ def _opened(run: Path, made: Mapping[str, Any], *, resume: bool) -> Iterator[Non
             raise RecGuruError(f"{run} holds no training to resume; choose another --out")
         Checkpoints(run / "checkpoints", made=made).newest()
     run.mkdir(parents=True, exist_ok=True)
-    with alone_in(run):
+    with holding(run / _LOCK):
         write_bytes_atomically(run / _SETTINGS, canonical_json(made))
         yield
 

@@ -17,10 +17,10 @@ from model import files
 from model.errors import BadArtifactError, NotFoundError, RecGuruError
 from model.files import (
     MANIFEST,
-    alone_in,
     canonical_json,
     check_files,
     digests_of,
+    holding,
     publishing,
     read_manifest,
     write_bytes_atomically,
@@ -234,11 +234,12 @@ def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(tmp_path: Path) ->
     assert not leftovers(tmp_path)
 
 
-def test_a_folder_is_one_process_alone_s_until_that_ends(tmp_path: Path) -> None:
+def test_a_lock_is_one_process_alone_s_until_that_ends(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
     held = f"""
 from pathlib import Path
-from model.files import alone_in
-with alone_in(Path({str(tmp_path)!r})):
+from model.files import holding
+with holding(Path({str(lock)!r})):
     print("held", flush=True)
     input()
 """
@@ -246,11 +247,11 @@ with alone_in(Path({str(tmp_path)!r})):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
-        with pytest.raises(RecGuruError, match="another process works in"), alone_in(tmp_path):
+        with pytest.raises(RecGuruError, match="is held by another process"), holding(lock):
             pass
         process.kill()
         process.wait()
-        with alone_in(tmp_path):
+        with holding(lock):
             pass
 
 

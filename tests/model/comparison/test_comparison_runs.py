@@ -16,7 +16,7 @@ from model.comparison.settings import CompareSettings
 from model.comparison.systems import Entry, Task
 from model.errors import BadArtifactError, BadSettingError, NotFoundError, RecGuruError
 from model.evaluation.protocol import Scorer
-from model.files import alone_in
+from model.files import holding
 from tests.model.comparison.systems_in_tests import (
     Comparing,
     Fits,
@@ -185,15 +185,17 @@ def test_a_run_that_another_process_makes_is_left_to_it(data: Path, tmp_path: Pa
     fits, out = Fits(), tmp_path / "out"
     registry = registry_of(noise(fits), shares(fits))
     settings = CompareSettings(seeds=(0,), resamples=100)
-    theirs = out / "work" / "noise-0"
-    theirs.mkdir(parents=True)
+    theirs = out / "work" / "noise-0.lock"
+    theirs.parent.mkdir(parents=True)
 
-    with alone_in(theirs):
+    with holding(theirs):
         done = compare(data, out, settings, say=lambda _: None, registry=registry)
 
-    assert done.failures == [f"noise seed 0: another process works in {theirs}; wait until it ends"]
+    assert done.failures == [
+        f"noise seed 0: {theirs} is held by another process that works there; let it end"
+    ]
     assert list(done.report["systems"]) == ["shares"]
-    assert not any(theirs.iterdir())
+    assert fits.done == ["shares 0"]
 
 
 def test_what_an_unfinished_run_left_goes_when_the_run_is_another(

@@ -117,7 +117,7 @@ def test_a_run_that_is_being_trained_is_left_alone(
     process = _start(tiny_dataset, run, quick)
     try:
         _wait_until_it_reaches("pre-training", process, run)
-        with pytest.raises(RecGuruError, match=r"another process works in .*run; wait until it"):
+        with pytest.raises(RecGuruError, match=r"run/.lock is held by another process"):
             train(tiny_dataset, run, quick, resume=True, device="cpu")
     finally:
         process.kill()
