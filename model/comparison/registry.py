@@ -109,6 +109,10 @@ _RECGURU: Space = {
     "fine_tuning.learning_rate": _SEQUENCES["learning_rate"],
     "fine_tuning.least_steps": _SEQUENCES["least_steps"],
 }
+_AUTO: Space = {
+    "network.dropout": _SEQUENCES["dropout"],
+    "fine_tuning.reconstruction_weight": [0.3, 1.0, 3.0],
+}
 _AS_PUBLISHED: Space = {
     "network.dropout": [0.1, 0.2, 0.3],
     "fine_tuning.learning_rate": [5e-4, 1e-3, 2e-3],
@@ -125,6 +129,11 @@ _ALONE: Values = {
     "fine_tuning.adversarial_weight": 0.0,
 }
 """What makes two single-domain systems of the preset, but for the encoder they have in common."""
+_WITH_AUTOENCODERS: Values = {
+    **_ALONE,
+    "network.memory": "own",
+    "fine_tuning.reconstruction_weight": 1.0,
+}
 
 _ENTRIES = (
     _baseline("popularity", "POP", "model.baselines.popularity:Popularity", seeded=False),
@@ -181,9 +190,9 @@ _ENTRIES = (
     _baseline("cngan", "CnGAN", "model.baselines.cngan:CnGan", space=_TRANSFER),
     _baseline("doml", "DOML", "model.baselines.doml:Doml", space=_TRANSFER),
     _variant("seqrec", "SeqRec", {**_ALONE, "network.memory": "none"}, space=_RECGURU),
-    _variant("autorec", "AutoRec", {**_ALONE, "network.memory": "own"}, space=_RECGURU),
+    _variant("autorec", "AutoRec", _WITH_AUTOENCODERS, space=_AUTO),
     replace(
-        _variant("autoem", "AutoEM", {**_ALONE, "network.memory": "own"}, space=_RECGURU),
+        _variant("autoem", "AutoEM", _WITH_AUTOENCODERS, space=_AUTO),
         settings=_settings("model.comparison.autoem:AutoEmSettings"),
         fit=_fitted_by("model.comparison.autoem:fit"),
     ),
