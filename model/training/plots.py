@@ -20,6 +20,15 @@ ALIGNMENT_PLOT = "alignment.png"
 _DRAWN_USERS = 1500
 _FEW_POINTS = 20  # more run into each other
 _NATS = "cross entropy, nats"
+_IN_A_ROW = 3
+_WORDS = {
+    "critic_loss": "critic loss",
+    "wasserstein": "Wasserstein distance",
+    "shared": "both domains",
+    VALIDATED: "both domains",
+    f"-{KEPT}": "users kept back",
+}
+"""What legends say of figures that are of no domain."""
 _TUNING = "fine-tuning"
 
 Line = dict[str, Any]
@@ -33,6 +42,16 @@ class Curve:
     name: str
     steps: list[int]
     values: list[float]
+    kept: int | None = None
+    """The step of the weights that are kept, where the figure chooses them."""
+
+    @property
+    def label(self) -> str:
+        """What the legend says."""
+        kind, _, domain = self.name.partition("/")
+        if not domain:
+            return _WORDS.get(kind, kind)
+        return f"{domain}, cold starts" if kind == "cold" else domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +75,14 @@ def training_panels(lines: Sequence[Line]) -> list[Panel]:
     turning = pre_training[-1]["step"] if pre_training and adversarial else None
     ranked = [*_of_domains(lines, "loss"), *_of_domains(lines, "cold/")]
     bridging = _of(lines, "bridging")
-    bridged = [*_curves(bridging, "loss/"), *map(_negative, _curves(bridging, KEPT))]
+    bridged = [*_curves(bridging, "loss/"), *map(_negative, map(_chosen, _curves(bridging, KEPT)))]
+    validated = [_chosen(curve) for curve in _of_domains(lines, VALIDATED)]
     panels = [
-        Panel("Critic, all phases that train it", "value", critic),
+        Panel("Critic, all phases that train it", "distance", critic),
         Panel("Reconstruction", _NATS, rebuilt, turning),
         Panel("Fine-tuning: next items, cold starts", _NATS, ranked),
-        Panel("Fine-tuning: validation", "NDCG@10, full ranking", _of_domains(lines, VALIDATED)),
+        Panel("Fine-tuning: shared users' GURs", "loss", _curves(joint, "shared")),
+        Panel("Fine-tuning: validation", "NDCG@10, full ranking", validated),
         Panel("Bridges: latest rows of shared users", _NATS, bridged),
     ]
     return [panel for panel in panels if panel.curves]
@@ -74,11 +95,16 @@ def plot_training(run: Path) -> Path | None:
         return None
     from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
 
-    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
-    for axes, panel in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
+    rows = -(-len(panels) // _IN_A_ROW)
+    columns = -(-len(panels) // rows)
+    figure = Figure(figsize=(5 * columns, 4 * rows), layout="constrained")
+    for place, panel in enumerate(panels, start=1):
+        axes = figure.add_subplot(rows, columns, place)
         for curve in panel.curves:
             marker = "o" if len(curve.steps) <= _FEW_POINTS else ""
-            axes.plot(curve.steps, curve.values, marker=marker, label=curve.name)
+            axes.plot(curve.steps, curve.values, marker=marker, label=curve.label)
+            if curve.kept is not None:
+                axes.axvline(curve.kept, color="grey", linestyle="--", label=f"kept: {curve.label}")
         if panel.turning is not None:
             axes.axvline(panel.turning, color="grey", linestyle=":", label="adversarial from here")
         axes.set(title=panel.title, xlabel="step", ylabel=panel.unit)
@@ -164,4 +190,10 @@ def _is_tuning(phase: str) -> bool:
 
 
 def _negative(curve: Curve) -> Curve:
-    return Curve(f"-{curve.name}", curve.steps, [-value for value in curve.values])
+    values = [-value for value in curve.values]
+    return replace(curve, name=f"-{curve.name}", values=values)
+
+
+def _chosen(curve: Curve) -> Curve:
+    """Mark the step at which a figure that is to be high was highest first."""
+    return replace(curve, kept=curve.steps[int(np.argmax(curve.values))])

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from model.training.plots import Curve, plot_training, training_panels
 from model.training.record import read_metrics
 
@@ -26,8 +28,11 @@ def test_a_joint_training_is_drawn_without_the_phases_it_has_not(tmp_path: Path)
         ' "reconstruction/films": 5.5}',
         '{"phase": "fine-tuning", "step": 20, "loss/films": 7.0, "loss/books": 6.0,'
         ' "cold/films": 6.5, "validation_ndcg@10": 0.05}',
+        '{"phase": "fine-tuning", "step": 30, "validation_ndcg@10": 0.07}',
+        '{"phase": "fine-tuning", "step": 40, "validation_ndcg@10": 0.07}',
         '{"phase": "bridging", "step": 10, "loss/films": 8.25, "loss/books": 8.75}',
         '{"phase": "bridging", "step": 25, "kept_log_likelihood": -8.5}',
+        '{"phase": "bridging", "step": 50, "kept_log_likelihood": -9.5}',
     )
     assert curves_by_title(run) == {
         "Critic, all phases that train it": {
@@ -40,13 +45,14 @@ def test_a_joint_training_is_drawn_without_the_phases_it_has_not(tmp_path: Path)
             "loss/films": Curve("loss/films", [10, 20], [9.0, 7.0]),
             "cold/films": Curve("cold/films", [10, 20], [8.5, 6.5]),
         },
+        "Fine-tuning: shared users' GURs": {"shared": Curve("shared", [10], [2.0])},
         "Fine-tuning: validation": {
-            "validation_ndcg@10": Curve("validation_ndcg@10", [20], [0.05])
+            "validation_ndcg@10": Curve("validation_ndcg@10", [20, 30, 40], [0.05, 0.07, 0.07], 30)
         },
         "Bridges: latest rows of shared users": {
             "loss/books": Curve("loss/books", [10], [8.75]),
             "loss/films": Curve("loss/films", [10], [8.25]),
-            "-kept_log_likelihood": Curve("-kept_log_likelihood", [25], [8.5]),
+            "-kept_log_likelihood": Curve("-kept_log_likelihood", [25, 50], [8.5, 9.5], 25),
         },
     }
     picture = plot_training(run)
@@ -74,12 +80,27 @@ def test_phases_of_one_domain_each_are_told_apart_and_phases_that_follow_are_joi
             "loss/books": Curve("loss/books", [5], [0.6]),
         },
         "Fine-tuning: validation": {
-            "validation_ndcg@10/films": Curve("validation_ndcg@10/films", [5], [0.01]),
-            "validation_ndcg@10/books": Curve("validation_ndcg@10/books", [5], [0.02]),
+            "validation_ndcg@10/films": Curve("validation_ndcg@10/films", [5], [0.01], 5),
+            "validation_ndcg@10/books": Curve("validation_ndcg@10/books", [5], [0.02], 5),
         },
     }
     turning = {panel.title: panel.turning for panel in training_panels(read_metrics(run))}
     assert turning == {**dict.fromkeys(turning), "Reconstruction": 30}
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("critic_loss", "critic loss"),
+        ("loss/films", "films"),
+        ("cold/films", "films, cold starts"),
+        ("validation_ndcg@10", "both domains"),
+        ("validation_ndcg@10/books", "books"),
+        ("-kept_log_likelihood", "users kept back"),
+    ],
+)
+def test_legends_are_in_words(name: str, label: str) -> None:
+    assert Curve(name, [], []).label == label
 
 
 def test_where_nothing_was_trained_there_is_no_picture(tmp_path: Path) -> None:
