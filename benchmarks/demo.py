@@ -74,6 +74,8 @@ def run(out: Path, data: Path | None) -> None:
     Raises:
         RecGuruError: If a command fails, or there is nothing to work with.
     """
+    if data is not None:
+        log_options(data)  # before anything of an earlier demo goes
     claim(out)
     logs, dataset = data or out / "logs", out / "dataset"
     quick: tuple[object, ...] = ()
@@ -116,6 +118,8 @@ def log_options(folder: Path) -> list[str]:
         BadDataError: If there are not the logs of two domains.
     """
     logs = sorted(folder.glob(f"*{_SEQUENCES}"))
+    if not folder.is_dir():
+        raise BadDataError(f"there is no folder {folder}")
     if len(logs) != _DOMAINS:
         raise BadDataError(f"{folder} holds {len(logs)} files *{_SEQUENCES}, not {_DOMAINS}")
     names = {log.name.removesuffix(_SEQUENCES): log for log in logs}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.demo import MARKER, choose, claim, command, log_options
+from benchmarks.demo import MARKER, choose, claim, command, log_options, run
 from client.histories import known_histories
 from model.data.dataset import Dataset
 from model.errors import BadDataError, RecGuruError
@@ -56,6 +56,17 @@ def test_anything_but_two_logs_is_refused(tmp_path: Path) -> None:
         log_options(tmp_path)
 
     assert str(refused.value) == f"{tmp_path} holds 1 files *.sequences.tsv, not 2"
+
+
+def test_an_earlier_demo_stays_where_the_logs_are_not_there(tmp_path: Path) -> None:
+    claim(tmp_path / "demo")
+    (tmp_path / "demo/run").mkdir()
+
+    with pytest.raises(BadDataError) as refused:
+        run(tmp_path / "demo", tmp_path / "nowhere")
+
+    assert str(refused.value) == f"there is no folder {tmp_path}/nowhere"
+    assert (tmp_path / "demo/run").exists()
 
 
 def test_the_three_people_are_known_in_both_domains_in_one_and_not_in_the_target(
