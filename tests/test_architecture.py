@@ -45,6 +45,7 @@ HOMES = {
         "model/baselines/sasrec.py",
         "model/baselines/sequential.py",
         "model/baselines/sequential_training.py",
+        "model/baselines/stored_networks.py",
         "model/baselines/transfer.py",
         "model/comparison/autoem.py",
         "model/networks/",

@@ -151,12 +151,13 @@ def ways_to_be_known(dataset: Dataset) -> list["History"]:
 
 def test_a_training_leaves_the_threads_as_they_were(tmp_path: Path) -> None:
     dataset = random_dataset(np.random.default_rng(6), users=40, items=30)
-    folder = write_folder(dataset, tmp_path / "data")
+    folder, work = write_folder(dataset, tmp_path / "data"), tmp_path / "work"
+    work.mkdir()
     settings = with_values(SYSTEMS["seqrec"].defaults(), TINY_TRAINING, given_in="seqrec")
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        SYSTEMS["seqrec"].fit(Task(TrainingData.of(dataset), folder, settings, 1, tmp_path, "cpu"))
+        SYSTEMS["seqrec"].fit(Task(TrainingData.of(dataset), folder, settings, 1, work, "cpu"))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -101,7 +101,7 @@ def test_an_unknown_preset_is_wrong_usage(
         (
             ["--data", "nowhere"],
             {},
-            "error: nowhere is not a recguru-dataset: there is no manifest",
+            "error: nowhere is not a recguru-dataset: there is no such folder",
         ),
         (
             ["--data", "DATASET", "--config", "absent.toml"],
