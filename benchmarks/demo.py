@@ -76,6 +76,8 @@ def run(out: Path, data: Path | None) -> None:
     """
     if data is not None:
         log_options(data)  # before anything of an earlier demo goes
+        if data.resolve().is_relative_to(out.resolve()):
+            raise BadDataError(f"{data} is in {out}, which is emptied first; choose another --out")
     claim(out)
     logs, dataset = data or out / "logs", out / "dataset"
     quick: tuple[object, ...] = ()
@@ -117,9 +119,9 @@ def log_options(folder: Path) -> list[str]:
     Raises:
         BadDataError: If there are not the logs of two domains.
     """
-    logs = sorted(folder.glob(f"*{_SEQUENCES}"))
     if not folder.is_dir():
         raise BadDataError(f"there is no folder {folder}")
+    logs = sorted(folder.glob(f"*{_SEQUENCES}"))
     if len(logs) != _DOMAINS:
         raise BadDataError(f"{folder} holds {len(logs)} files *{_SEQUENCES}, not {_DOMAINS}")
     names = {log.name.removesuffix(_SEQUENCES): log for log in logs}

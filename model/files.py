@@ -18,7 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from model.errors import BadArtifactError, BadSettingError, NotFoundError, RecGuruError
+from model.errors import (
+    BadArtifactError,
+    BadSettingError,
+    NotFoundError,
+    OverloadedError,
+    RecGuruError,
+)
 
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
@@ -111,23 +117,25 @@ def write_bytes_atomically(path: Path, content: bytes) -> None:
 def holding(lock: Path) -> Iterator[None]:
     """Hold a lock file, made where it is missing: no other process does meanwhile.
 
+    A file's lock and not a folder's, which a network file system would not tell other hosts of.
+
     Raises:
-        RecGuruError: If one does.
+        OverloadedError: If one does.
+        RecGuruError: If the file system knows no locks.
     """
     handle = os.open(lock, os.O_RDWR | os.O_CREAT, _READABLE)
     try:
-        if not try_lock(handle):
-            raise RecGuruError(f"{lock} is held by another process that works there; let it end")
+        with writing(lock):
+            taken = try_lock(handle)
+        if not taken:
+            raise OverloadedError(f"{lock} is held by another process that works there; let it end")
         yield
     finally:
         os.close(handle)
 
 
 def try_lock(handle: int) -> bool:
-    """Take the lock of an open file, unless another process has it; closing the file gives it back.
-
-    A file's and not a folder's, which a network file system would not tell other hosts of.
-    """
+    """Take the lock of an open file, unless another process has it; closing it gives it back."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

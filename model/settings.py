@@ -87,8 +87,9 @@ def refused(error: ValidationError, table: str) -> BadSettingError:
     if first["type"] == _UNKNOWN:
         return BadSettingError(f"setting {key}: there is no such setting (got {first['input']!r})")
     why = first["msg"].removeprefix(_OF_A_VALIDATOR)
-    told = first["type"] == _SECRET or isinstance(first["input"], Mapping | Settings)
-    if told or repr(first["input"]) in why:
+    withheld = first["type"] == _SECRET or isinstance(first["input"], Mapping | Settings)
+    quoted = why != first["msg"] and repr(first["input"]) in why  # in a validator's own words
+    if withheld or quoted:
         return BadSettingError(f"setting {key}: {why}")
     return BadSettingError(f"setting {key}: {why} (got {first['input']!r})")
 

@@ -57,7 +57,7 @@ class Merging(nn.Module):
     """What an item is worth to anyone, (V + 1,)."""
 
     def __init__(self, items: int, width: int, hidden: int) -> None:
-        """Make one of zeros, for V items."""
+        """Make one that has learned nothing, for V items; its weights hold anything until set."""
         super().__init__()
         self.layer = undrawn_linear(2 * width, width)
         self.outward = Perceptron((width, hidden, width))
@@ -66,7 +66,7 @@ class Merging(nn.Module):
         self.register_buffer("bias", torch.zeros(items + 1))
 
     def take(self, merge: Merge) -> None:
-        """Become what a merge has learned."""
+        """Become what a merge has learned, whose layer and outward map have the same names."""
         learned = {
             **merge.state_dict(),
             "items": merge.items.values,

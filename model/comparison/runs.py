@@ -124,7 +124,7 @@ class Runs:
             self._say(f"{old.label}: {self._before(old.code)}")
             return Finished(old, path)
         with self._work(f"{entry.name}-{seed}", facts) as work:
-            resumed = any(work.iterdir())
+            resumed = any(not path.name.startswith(".") for path in work.iterdir())
             task = self._task(settings, seed, work)
             scorer, cost = _fit(entry, task)
             domains, ranks = self._answered(scorer)

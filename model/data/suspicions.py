@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from model.data.dataset import HELD_OUT
 from model.data.histories import Histories, shared_places
 from model.data.sources.amazon import ITEM_SHAPE, USER_SHAPE
 
@@ -46,19 +47,20 @@ def suspicions(names: Sequence[str], domains: Sequence[Histories]) -> list[str]:
         share = _taken_again(domain)
         if share > _TAKEN_AGAIN:
             warnings.append(
-                f"{name}: {share:.0%} of the users had their last item before; what a user has is"
-                " never recommended, so full ranking counts these as misses, and sampled does not"
+                f"{name}: {share:.0%} of the users asked about had their last item before; what one"
+                " has is never recommended: full ranking counts these as misses, sampled does not"
             )
     return warnings
 
 
 def _taken_again(domain: Histories) -> float:
-    """Return the share of users whose last item stands in their history before."""
+    """Return the share of the users asked about whose last item stands in their history before."""
     sequences = domain.sequences
     last = sequences.rows[sequences.ends - 1]  # every user has a row
     users = np.repeat(np.arange(len(last)), sequences.lengths)
     times = np.bincount(users, weights=sequences.rows == last[users])
-    return float((times > 1).mean())
+    asked = sequences.lengths > HELD_OUT
+    return float((times[asked] > 1).mean()) if asked.any() else 0.0
 
 
 def _common(some: pl.Series, others: pl.Series) -> float:

@@ -173,12 +173,15 @@ def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _difference(theirs: Mapping[str, Any], mine: Mapping[str, Any], at: str = "") -> str:
-    """Name the first value that two nested mappings differ in, and both; nothing where none."""
+    """Name the first value that two nested mappings differ in, and both; nothing where none.
+
+    Digests are cut short; what one does not have is None.
+    """
     for key in sorted(theirs.keys() | mine.keys()):
         one, other = theirs.get(key), mine.get(key)
         if isinstance(one, Mapping) and isinstance(other, Mapping):
             if found := _difference(one, other, f"{at}{key}."):
                 return found
         elif one != other:
-            return f"{at}{key} {one}, not {other}"
+            return f"{at}{key} {one!s:.12}, not {other!s:.12}"
     return ""

@@ -261,7 +261,7 @@ class JointFineTuning:
         recommender = self._networks.recommender(domain.name)
         with context.mixed_precision():
             states = recommender(rows[:, :0], memory, shown)  # (S, 1, D)
-        states = at_places(states.expand(-1, rows.shape[1], -1), real)
+        states = states.squeeze(1).index_select(0, real // rows.shape[1])  # (P, D)
         items = context.catalogue(recommender.embedding).standing_still()
         targets = at_places(rows, real)
         return softmax_loss(context.sharpened(states), targets, items, negatives)

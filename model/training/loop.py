@@ -1,5 +1,6 @@
 """The loop around the phases: resume, checkpoints, records, the bundle at the end."""
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -118,19 +119,32 @@ def phases_of(context: Context) -> list[Phase]:
 
 @contextmanager
 def _opened(run: Path, made: Mapping[str, Any], *, resume: bool) -> Iterator[None]:
-    """Hold a run for this training alone; one that belongs to another is refused untouched."""
-    if run.exists() and any(run.iterdir()):
+    """Hold a run for this training alone; what is no training's, or another's, is refused."""
+    if run.exists() and not all(_is_of_a_start(path) for path in run.iterdir()):
         if not resume:
             raise RecGuruError(
                 f"{run} holds something already; use --resume or choose another --out"
             )
-        if not (run / _SETTINGS).exists():
+        if not _is_of_a_training(run):
             raise RecGuruError(f"{run} holds no training to resume; choose another --out")
-        Checkpoints(run / "checkpoints", made=made).newest()
     run.mkdir(parents=True, exist_ok=True)
     with holding(run / _LOCK):
+        Checkpoints(run / "checkpoints", made=made).newest()
         write_bytes_atomically(run / _SETTINGS, canonical_json(made))
         yield
+
+
+def _is_of_a_start(path: Path) -> bool:
+    """Say whether a training that was killed as it began may have left a file."""
+    return path.name == _LOCK or path.name.startswith(f".{_SETTINGS}.")
+
+
+def _is_of_a_training(run: Path) -> bool:
+    try:
+        made = json.loads((run / _SETTINGS).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(made, dict) and made.keys() == {"dataset", "settings"}
 
 
 def _export(bundle: Path, dataset: Dataset, context: Context, summary: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from model.data.training_data import TrainingData
 
 WINDOW = 10
 """Steps within which two items of a user count as near."""
-_COUNTED_TOGETHER = 2**26  # meetings that are sorted at once, 8 bytes each
+_COUNTED_TOGETHER = 2**26  # meetings sorted at once, 16 bytes each; one item's are never split
 
 _Meetings = Iterable[tuple[Rows, Rows]]
 """Who meets, (M,) and (M,), each meeting once; in parts."""
@@ -64,7 +64,8 @@ def near_pairs(sequences: Sequences, items: int) -> Pairs:
 def near_pairs_by_item(sequences: Sequences, items: int) -> Iterator[Pairs]:
     """Give `near_pairs` in parts, which follow each other and have all pairs of their left items.
 
-    Of the meetings, many times the rows, only those of one part are in memory.
+    Of the meetings, many times the rows, only those of one part are in memory; each part looks
+    through all of them.
 
     Args:
         sequences: The training rows.

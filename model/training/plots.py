@@ -74,6 +74,7 @@ def training_panels(lines: Sequence[Line]) -> list[Panel]:
     rebuilt = _curves(_joined([pre_training, adversarial, joint]), "reconstruction/")
     turning = pre_training[-1]["step"] if pre_training and adversarial else None
     ranked = [*_of_domains(lines, "loss"), *_of_domains(lines, "cold/")]
+    tied = [curve for curve in _curves(joint, "shared") if curve.name == "shared"]
     bridging = _of(lines, "bridging")
     bridged = [*_curves(bridging, "loss/"), *map(_negative, map(_chosen, _curves(bridging, KEPT)))]
     validated = [_chosen(curve) for curve in _of_domains(lines, VALIDATED)]
@@ -81,7 +82,7 @@ def training_panels(lines: Sequence[Line]) -> list[Panel]:
         Panel("Critic, all phases that train it", "distance", critic),
         Panel("Reconstruction", _NATS, rebuilt, turning),
         Panel("Fine-tuning: next items, cold starts", _NATS, ranked),
-        Panel("Fine-tuning: shared users' GURs", "loss", _curves(joint, "shared")),
+        Panel("Fine-tuning: shared users' GURs", "loss", tied),
         Panel("Fine-tuning: validation", "NDCG@10, full ranking", validated),
         Panel("Bridges: latest rows of shared users", _NATS, bridged),
     ]

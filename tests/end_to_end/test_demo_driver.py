@@ -69,6 +69,19 @@ def test_an_earlier_demo_stays_where_the_logs_are_not_there(tmp_path: Path) -> N
     assert (tmp_path / "demo/run").exists()
 
 
+def test_logs_in_the_folder_that_is_emptied_are_refused(tmp_path: Path) -> None:
+    claim(tmp_path)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for name in ("toys", "beauty"):
+        (logs / f"{name}.sequences.tsv").touch()
+
+    with pytest.raises(BadDataError, match="which is emptied first; choose another --out"):
+        run(tmp_path, logs)
+
+    assert len(list(logs.iterdir())) == 2
+
+
 def test_the_three_people_are_known_in_both_domains_in_one_and_not_in_the_target(
     tiny_dataset: Path,
 ) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from model import files
-from model.errors import BadArtifactError, NotFoundError, RecGuruError
+from model.errors import BadArtifactError, NotFoundError, OverloadedError, RecGuruError
 from model.files import (
     MANIFEST,
     canonical_json,
@@ -247,7 +247,7 @@ with holding(Path({str(lock)!r})):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
-        with pytest.raises(RecGuruError, match="is held by another process"), holding(lock):
+        with pytest.raises(OverloadedError, match="is held by another"), holding(lock):
             pass
         process.kill()
         process.wait()

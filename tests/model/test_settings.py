@@ -103,6 +103,14 @@ def test_what_kubernetes_says_of_a_service_with_the_name_of_a_table_is_no_settin
     assert str(refused.value) == "environment RECGURU_WALK_SEEED: there is no setting walk.seeed"
 
 
+def test_what_was_given_is_said_though_the_bound_has_it_in_it() -> None:
+    class Wide(Settings):
+        size: Annotated[int, Field(ge=10)] = 10
+
+    with pytest.raises(BadSettingError, match=r"greater than or equal to 10 \(got 1\)$"):
+        load_settings(Wide, table="walk", flags={"size": 1})
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

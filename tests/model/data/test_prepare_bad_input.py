@@ -221,10 +221,11 @@ def test_users_whose_last_item_is_one_they_had_are_said(
     prepare_two: Prepare, again: int, share: str | None
 ) -> None:
     users = [f"u{n}\tx,y,{'x' if n < again else 'z'}\n" for n in range(20)]
+    users += [f"v{n}\tx,y\n" for n in range(100)]  # too short to be asked about
 
     made = prepare_two("".join(users), "ann\tp,q\n", format="sequences")
 
-    said = f"first: {share} of the users had their last item before; what a user has is never"
+    said = f"first: {share} of the users asked about had their last item before; what one has"
     warnings = made.report["warnings"]
     assert [warning[: len(said)] for warning in warnings] == ([said] if share else [])
 

@@ -56,7 +56,8 @@ def test_a_part_has_all_pairs_of_its_items(monkeypatch: pytest.MonkeyPatch) -> N
     parts = list(near_pairs_by_item(some_histories(), ITEMS))
 
     assert len(parts) > 3
-    assert max(int(part.counts.sum()) for part in parts) <= 2000
+    largest = max(2 * WINDOW * np.bincount(some_histories().rows))
+    assert max(int(part.counts.sum()) for part in parts) <= 1000 + largest
     assert all(
         one.left.max(initial=0) < other.left.min(initial=ITEMS + 1)
         for one, other in pairwise(parts)

@@ -30,6 +30,7 @@ def test_a_joint_training_is_drawn_without_the_phases_it_has_not(tmp_path: Path)
         ' "cold/films": 6.5, "validation_ndcg@10": 0.05}',
         '{"phase": "fine-tuning", "step": 30, "validation_ndcg@10": 0.07}',
         '{"phase": "fine-tuning", "step": 40, "validation_ndcg@10": 0.07}',
+        '{"phase": "fine-tuning", "step": 40, "domain_accuracy": 0.6, "shared_rank": 1.0}',
         '{"phase": "bridging", "step": 10, "loss/films": 8.25, "loss/books": 8.75}',
         '{"phase": "bridging", "step": 25, "kept_log_likelihood": -8.5}',
         '{"phase": "bridging", "step": 50, "kept_log_likelihood": -9.5}',

@@ -15,7 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
-from model.errors import BadArtifactError, RecGuruError, TrainingError
+from model.errors import BadArtifactError, OverloadedError, RecGuruError, TrainingError
+from model.files import holding
 from model.training.loop import train
 from model.training.record import EVENTS, METRICS, read_metrics
 from model.training.settings import TrainSettings
@@ -100,25 +101,48 @@ def test_a_run_is_not_resumed_with_other_settings(
         train(tiny_dataset, trained, other, resume=True, device="cpu")
 
 
+@pytest.mark.parametrize("name", ["notes.txt", ".env", "settings.json"])
 def test_a_folder_of_something_else_is_not_resumed_and_stays_as_it_is(
-    tiny_dataset: Path, tmp_path: Path, quick: TrainSettings
+    name: str, tiny_dataset: Path, tmp_path: Path, quick: TrainSettings
 ) -> None:
-    place = shutil.copytree(tiny_dataset, tmp_path / "dataset")
-    before = sorted(place.rglob("*"))
-    with pytest.raises(RecGuruError, match=r"dataset holds no training to resume; choose another"):
-        train(tiny_dataset, place, quick, resume=True, device="cpu")
-    assert sorted(place.rglob("*")) == before
+    (tmp_path / name).write_text('{"editor.fontSize": 12}')
+    with pytest.raises(RecGuruError, match=r"holds no training to resume; choose another --out$"):
+        train(tiny_dataset, tmp_path, quick, resume=True, device="cpu")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == '{"editor.fontSize": 12}'
+
+
+def test_a_training_killed_as_it_began_is_resumed(
+    tiny_dataset: Path, trained: Path, tmp_path: Path, quick: TrainSettings
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in (".lock", ".settings.json.k1ll3d"):
+        (run / name).touch()
+    bundle = train(tiny_dataset, run, quick, resume=True, device="cpu").bundle
+    weights = "networks.safetensors"
+    assert (bundle / weights).read_bytes() == (trained / "bundle" / weights).read_bytes()
 
 
 def test_a_run_that_is_being_trained_is_left_alone(
-    tiny_dataset: Path, tmp_path: Path, quick: TrainSettings
+    trained: Path, tiny_dataset: Path, tmp_path: Path, quick: TrainSettings
 ) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    with (
+        holding(run / ".lock"),
+        pytest.raises(OverloadedError, match=r"run/\.lock is held by another process"),
+    ):
+        train(tiny_dataset, run, quick, resume=True, device="cpu")
+
+
+def test_a_training_holds_its_run(tiny_dataset: Path, tmp_path: Path, quick: TrainSettings) -> None:
+    endless = quick.pre_training.model_copy(update={"epochs": 100_000})
     run = tmp_path / "run"
-    process = _start(tiny_dataset, run, quick)
+    process = _start(tiny_dataset, run, quick.model_copy(update={"pre_training": endless}))
     try:
         _wait_until_it_reaches("pre-training", process, run)
-        with pytest.raises(RecGuruError, match=r"run/.lock is held by another process"):
-            train(tiny_dataset, run, quick, resume=True, device="cpu")
+        with pytest.raises(OverloadedError, match="is held by"), holding(run / ".lock"):
+            pass
     finally:
         process.kill()
         process.join(WAIT_S)

@@ -1,4 +1,8 @@
-"""A step asks nothing of the device that the host would have to wait for."""
+"""A step asks nothing of the device that the host would have to wait for.
+
+What copies a whole tensor to the host (`cpu`, `tolist`, `numpy`) leaves no trace on a CPU, and is
+not seen here.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,8 +20,12 @@ from model.training.phases import Adversarial, PreTraining
 from model.training.settings import TrainSettings
 from tests.model.training.context_making import QUICK, chained_dataset, context_of
 
-WAITED_FOR = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2"}
-"""What has a size, or goes to the host, by what values there are."""
+WAITED_FOR = {
+    *("_local_scalar_dense", "is_nonzero", "equal"),
+    *("nonzero", "masked_select", "bincount", "repeat_interleave"),
+    *("_unique2", "unique_dim", "unique_consecutive"),
+}
+"""What goes to the host, or has a size, by what values there are."""
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
 """Wait where an index is a mask: how many does it let through?"""
 JOINT = {
@@ -84,6 +92,24 @@ PHASES: Mapping[str, Callable[[], Phase]] = {
     "softmax": one_domain_at_a_time("softmax"),
     "bpr": one_domain_at_a_time("bpr"),
 }
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        lambda values: values[values > 2],
+        lambda values: values[0].item(),
+        lambda values: bool(values.any()),
+        torch.unique,
+        torch.unique_consecutive,
+        torch.bincount,
+        lambda values: torch.arange(4).repeat_interleave(values),
+    ],
+)
+def test_what_waits_is_seen(waiting: Callable[[torch.Tensor], object]) -> None:
+    with Waits() as waits:
+        waiting(torch.arange(4))
+    assert waits.seen
 
 
 @pytest.mark.parametrize("name", PHASES)
