@@ -9,12 +9,12 @@ The first form trains some steps of each phase on a prepared dataset: with the n
 preset `paper`, the size the published code was measured in, and for `recguru` the joint phase. A
 step's users are those it draws of both domains (fine-tuning: of one). `published` is what the
 published code did on one such core at batch 256, `times` the ratio to it; the times of a step are
-medians. The second trains on made-up sequences (here of the paper's scale), and says how long it
-takes until the first step. The third lets one number of theirs grow. The fourth trains
-in turns, on the same batches: with one process and with two that torchrun starts; or with the C
-library as it comes (`plain`) and as `recguru train` has it, keeping what is freed (`keeping`, which
-`--allocator` chooses). Peak memory is of the process so far, libraries included (of several, the
-first): each part that `---` begins is a process of its own.
+medians. The second trains on made-up sequences (here of the paper's scale), and like the first
+says how long networks and neighbours took. The third lets one number of theirs grow. The fourth
+trains in turns, on the same batches: with one process and with two that torchrun starts; or with
+the C library as it comes (`plain`) and as `recguru train` has it, keeping what is freed (`keeping`,
+which `--allocator` chooses). Peak memory is of the process so far, libraries included (of several,
+the first): each part that `---` begins is a process of its own.
 """
 
 import argparse

@@ -235,7 +235,7 @@ class Runs:
         One of other facts is removed.
 
         Raises:
-            RecGuruError: If another process makes this run in the same place.
+            OverloadedError: If another process makes this run in the same place.
         """
         digest = sha256(canonical_json(facts.model_dump(mode="json"))).hexdigest()[:12]
         place = self._out / "work" / name / digest

@@ -32,6 +32,7 @@ FORMAT = 1
 _KEPT = 2
 _NETWORKS = "networks.safetensors"
 _PHASE = "phase.safetensors"
+_ABSENT = "(absent)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +176,13 @@ def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _difference(theirs: Mapping[str, Any], mine: Mapping[str, Any], at: str = "") -> str:
     """Name the first value that two nested mappings differ in, and both; nothing where none.
 
-    Digests are cut short; what one does not have is None.
+    Digests are cut short.
     """
     for key in sorted(theirs.keys() | mine.keys()):
-        one, other = theirs.get(key), mine.get(key)
+        one, other = theirs.get(key, _ABSENT), mine.get(key, _ABSENT)
         if isinstance(one, Mapping) and isinstance(other, Mapping):
             if found := _difference(one, other, f"{at}{key}."):
                 return found
         elif one != other:
-            return f"{at}{key} {one!s:.12}, not {other!s:.12}"
+            return f"{at}{key} {one!s:.24}, not {other!s:.24}"
     return ""

@@ -99,7 +99,10 @@ def _decompose(
     rank: int,
     generator: np.random.Generator,
 ) -> Floats:
-    """Factorise a sparse symmetric matrix by randomised subspace iteration -> (size, rank)."""
+    """Factorise a sparse symmetric matrix by randomised subspace iteration -> (size, rank).
+
+    The pairs are in order, each there once.
+    """
     matrix = torch.sparse_coo_tensor(
         torch.from_numpy(np.stack([pairs.left, pairs.right]).astype(np.int64)),
         torch.from_numpy(weights),

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -103,12 +104,27 @@ async def test_without_the_setting_nothing_is_sent(releases: Path, collector: Co
     assert not collector.spans
 
 
+@pytest.fixture
+def nothing_goes_on() -> Iterator[None]:
+    """Wait for threads that a test has left: an exporter tries again, after pauses it draws.
+
+    It draws from the generator of the whole process, and not while hypothesis looks at that.
+    """
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(WAIT_S)
+        assert not thread.is_alive(), f"{thread.name} goes on"
+
+
+@pytest.mark.usefixtures("nothing_goes_on")
 async def test_a_collector_that_does_not_answer_does_not_keep_the_process(
     releases: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         place = f"http://127.0.0.1:{mute.getsockname()[1]}"
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", place)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3")  # seconds, a batch
         async with serving(releases, traces=True) as running:
             tracing = running.server._tracing
             assert tracing is not None

@@ -12,6 +12,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from model.training.bridging import Bridging
 from model.training.context import Context
 from model.training.fine_tuning import FineTuning
 from model.training.joint import JointFineTuning
@@ -76,6 +77,11 @@ def joint(memory: str) -> Callable[[], Phase]:
     )
 
 
+def bridging() -> Phase:
+    network = {**QUICK.network.model_dump(), "memory": "cold", "bridge_share": 0.5}
+    return Bridging(context_with(network=network), 3)
+
+
 def one_domain_at_a_time(loss: str) -> Callable[[], Phase]:
     def make() -> Phase:
         context = context_with(fine_tuning={**QUICK.fine_tuning.model_dump(), "loss": loss})
@@ -89,6 +95,7 @@ PHASES: Mapping[str, Callable[[], Phase]] = {
     "adversarial": lambda: Adversarial(context_with(), 1),
     "joint, cold": joint("cold"),
     "joint, both": joint("both"),
+    "bridging": bridging,
     "softmax": one_domain_at_a_time("softmax"),
     "bpr": one_domain_at_a_time("bpr"),
 }
