@@ -4,6 +4,7 @@ It speaks the protocol of a cluster and is none: one process, no users, no TLS.
 """
 
 import importlib.util
+import os
 import signal
 import socket
 import subprocess
@@ -81,6 +82,7 @@ class MilvusProcess:
         """Keep the process from answering, its connections open, until the block is left."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # until all its threads stand still
         try:
             yield
         finally:
