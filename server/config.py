@@ -16,7 +16,10 @@ from indexer.spec import GpuUse
 from model.settings import DeviceChoice, Settings, secret_error
 
 MAX_RANKED = 100
-"""Items of a call whose exact rank is answered: each costs a look at the scores of all items."""
+"""Items of a request whose exact rank is answered: their exact scores are made one by one."""
+
+MAX_HISTORIES = 64
+"""Histories of a user, one for each domain: far more than a release has, but no work to refuse."""
 
 
 class LogFormat(StrEnum):
@@ -79,7 +82,7 @@ class QueueLimits(Settings):
     over."""
 
     max_pass_wait_ms: Annotated[float, Field(gt=0, le=600_000)] = 5000.0
-    """The same of a batch call: jobs are patient, and each pass takes tens of milliseconds."""
+    """The same of a batch call: jobs are patient."""
 
 
 class TlsSettings(Settings):

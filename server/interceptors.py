@@ -1,6 +1,7 @@
 """Between gRPC and the calls: guards them, and ends those without an end when the server drains."""
 
 import asyncio
+import inspect
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import grpc
@@ -47,19 +48,24 @@ class DrainInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  #
     async def intercept_service(  # type: ignore[override]  # an unknown method has no handler
         self, continuation: Find, handler_call_details: grpc.HandlerCallDetails
     ) -> "Handler | None":
-        """Give the handler of a call, ended by `drain` if it answers one message with a stream."""
+        """Give the handler of a call, ended by `drain` if it answers with a stream."""
         handler = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming or not handler.response_streaming:
+        if handler is None or not handler.response_streaming:
             return handler
-        return grpc.unary_stream_rpc_method_handler(
-            cast("Any", self._until_drained(cast("Behaviour", handler.unary_stream))),
+        make, behaviour = (
+            (grpc.stream_stream_rpc_method_handler, handler.stream_stream)
+            if handler.request_streaming
+            else (grpc.unary_stream_rpc_method_handler, handler.unary_stream)
+        )
+        return make(
+            cast("Any", self._until_drained(cast("Behaviour", behaviour))),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
     def _until_drained(self, behaviour: Behaviour) -> Behaviour:
         async def watched(request: Message, context: Context) -> None:
-            watch = asyncio.ensure_future(behaviour(request, context))
+            watch = asyncio.ensure_future(_streamed(behaviour, request, context))
             end = asyncio.ensure_future(self._draining.wait())
             try:
                 await asyncio.wait({watch, end}, return_when=asyncio.FIRST_COMPLETED)
@@ -71,3 +77,13 @@ class DrainInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  #
                 end.cancel()
 
         return watched
+
+
+async def _streamed(behaviour: Behaviour, request: Message, context: Context) -> None:
+    """Run a handler that writes its messages, or one that yields them."""
+    answers: object = behaviour(request, context)
+    if inspect.isasyncgen(answers):
+        async for answer in answers:
+            await context.write(answer)
+    else:
+        await cast("Awaitable[None]", answers)

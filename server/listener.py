@@ -1,9 +1,9 @@
-"""The gRPC server itself: its port, certificates and limits, health and reflection."""
+"""The gRPC server itself: its port, certificates and limits, and reflection."""
 
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
@@ -14,32 +14,6 @@ from server.tls import Certificates, Renewal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-
-class Health:
-    """What `grpc.health.v1` says, for the server as a whole and for its one service."""
-
-    _SERVICES = ("", service.NAME)
-
-    def __init__(self) -> None:
-        self._servicer: Any = health.aio.HealthServicer()  # type: ignore[attr-defined]  # stubs lack it
-
-    async def add_to(self, server: grpc.aio.Server) -> None:
-        """Answer health calls on this server, NOT_SERVING for now."""
-        await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
-
-    async def ready(self) -> None:
-        """Say SERVING."""
-        await self._say(health_pb2.HealthCheckResponse.SERVING)
-
-    async def drain(self) -> None:
-        """Say NOT_SERVING, for good."""
-        await self._servicer.enter_graceful_shutdown()
-
-    async def _say(self, status: object) -> None:
-        for name in self._SERVICES:
-            await self._servicer.set(name, status)
 
 
 def make_server(
@@ -98,10 +72,10 @@ def _options(settings: ServeSettings, *, shared_port: bool) -> list[tuple[str, i
 
 def _bind(server: grpc.aio.Server, place: str, settings: ServeSettings) -> int:
     """Open the port, encrypted if certificates are named; they are renewed when their files are."""
+    renewal = Renewal(settings.tls)  # first: what is renewed while it is read is read again
     certificates = Certificates.read(settings.tls)
     if certificates is None:
         return server.add_insecure_port(place)
-    renewal = Renewal(settings.tls)
 
     def fetch() -> grpc.ServerCertificateConfiguration | None:
         renewed = renewal.renewed()

@@ -18,8 +18,8 @@ from server.compute import Compute
 from server.config import ServeSettings
 from server.engine import Engine
 from server.guard import Guard
+from server.health import Health
 from server.interceptors import DrainInterceptor, GuardInterceptor
-from server.listener import Health
 from server.metrics import Metrics, exposed
 from server.releases import Current, ReleaseWatcher
 from server.signals import stop_requests
@@ -90,7 +90,7 @@ class Server:
             self._server = await self._open()
             await self._watcher.start()
         self._watching = asyncio.create_task(self._watcher.run())
-        await self._health.ready()
+        self._health.ready()
         version = self.current.engine.version
         log.info(
             "serving on %s release=%s model=%.12s",
@@ -101,7 +101,7 @@ class Server:
 
     async def stop(self) -> None:
         """Drain: say NOT_SERVING, take no more calls, let those in flight finish, close."""
-        await self._health.drain()
+        self._health.drain()
         if self._watching is not None:
             log.info("draining for at most %.1f s", self._settings.drain_s)
             self._watching.cancel()
@@ -147,7 +147,7 @@ class Server:
             ),
             shared_port=self._shared_port,
         )
-        await self._health.add_to(server)
+        self._health.add_to(server)
         self.port = listener.add_port(server, settings, shared_port=self._shared_port)
         await server.start()
         return server

@@ -15,7 +15,7 @@ from model.arrays import Floats
 from model.basis import Basis
 from model.data.vocabulary import MAX_ID_BYTES
 from model.errors import InvalidInputError
-from server.config import MAX_RANKED, RequestLimits
+from server.config import MAX_HISTORIES, MAX_RANKED, RequestLimits
 from server.messages import (
     Choice,
     EncodeQuestion,
@@ -161,6 +161,10 @@ def _name(name: str, field: str) -> str:
 
 
 def _histories(messages: Sequence[pb.History], limits: RequestLimits) -> Histories:
+    if len(messages) > MAX_HISTORIES:
+        raise InvalidInputError(
+            f"histories: holds {len(messages)}; at most {MAX_HISTORIES} are allowed"
+        )
     histories: dict[str, Sequence[str]] = {}
     for place, message in enumerate(messages):
         field = f"histories[{place}]"

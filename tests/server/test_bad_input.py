@@ -75,6 +75,11 @@ CASES = [
     ),
     (recommend("books", {"": ["b0001"]}), INVALID, "histories[0].domain: must be given"),
     (
+        recommend("books", {f"domain {place}": [] for place in range(65)}),
+        INVALID,
+        "histories: holds 65; at most 64 are allowed",
+    ),
+    (
         pb.RecommendRequest(
             domain="books", k=1, histories=[*messages({"films": [], "books": []})] * 2
         ),

@@ -270,7 +270,7 @@ async def test_the_health_check_tells_a_server_that_serves(releases: Path, healt
     async with serving(releases) as running:
         place = f"127.0.0.1:{running.server.port}"
         assert await checked(health, place) == (0, "")
-        await running.server._health.drain()
+        running.server._health.drain()
         assert await checked(health, place) == (1, f"{place}: NOT_SERVING\n")
     code, said = await checked(health, place)
     assert code == 1

@@ -16,7 +16,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
@@ -170,6 +170,20 @@ async def test_reflection_answers_under_its_newer_name_too(releases: Path) -> No
         (answer,) = [response async for response in call(iter([asked]), timeout=WAIT_S)]
 
     assert pb.DESCRIPTOR.serialized_pb in answer.file_descriptor_response.file_descriptor_proto
+
+
+async def test_a_drain_waits_for_no_reflection_stream(releases: Path) -> None:
+    async with serving(releases) as running:
+        stub = reflection_pb2_grpc.ServerReflectionStub(running.channel)
+        call: Any = stub.ServerReflectionInfo()
+        await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        assert len((await call.read()).list_services_response.service) == 3
+        await asyncio.wait_for(running.server.stop(), WAIT_S)
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await call.read()
+
+    assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert ended.value.details() == "the server is shutting down"
 
 
 async def test_a_method_nobody_offers_is_unimplemented(releases: Path) -> None:

@@ -156,7 +156,7 @@ class RecommendRequest(_message.Message):
     """Whether items of the target domain's history are kept out of the answer; not set means yes."""
     @_builtins.property
     def histories(self) -> _containers.RepeatedCompositeFieldContainer[Global___History]:
-        """The user's histories; may be empty (the answer then rests on popularity)."""
+        """The user's histories, at most 64; may be empty (the answer then rests on popularity)."""
 
     @_builtins.property
     def candidate_items(self) -> Global___ItemList:
