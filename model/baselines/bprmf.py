@@ -48,7 +48,7 @@ def domain_factors(
         learn(
             [Pass(factors, examples, settings, (seed, place))],
             factors,
-            partial(validation.ndcg_at_10, system),
+            partial(validation.ndcg_at_10, system) if len(validation) else None,
             settings,
         )
         found[domain.name] = factors.domain_factors()

@@ -39,6 +39,7 @@ from model.baselines.transfer import (
     merge_pass,
 )
 from model.data.training_data import TrainingData
+from model.errors import TrainingError
 from model.settings import Settings
 from model.training.descent import optimise
 
@@ -132,8 +133,15 @@ class Rotation(nn.Module):
 
     @torch.no_grad()
     def straighten(self) -> None:
-        """Go to the nearest orthogonal matrix."""
-        left, _, right = torch.linalg.svd(self.matrix)
+        """Go to the nearest orthogonal matrix.
+
+        Raises:
+            TrainingError: If a number of this one is not finite.
+        """
+        try:
+            left, _, right = torch.linalg.svd(self.matrix)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # stubs lack it
+            raise TrainingError("the rotation is no longer finite; lower its rate") from None
         self.matrix.copy_(left @ right)
 
 

@@ -276,7 +276,7 @@ def pairwise_loss(scores: Tensor) -> Tensor:
 def learn(
     rounds: Sequence[Round],
     network: nn.Module,
-    validate: Callable[[], float],
+    validate: Callable[[], float] | None,
     settings: RankingSettings,
     *,
     start_counts: bool = False,
@@ -286,7 +286,8 @@ def learn(
     Args:
         rounds: What is done in an epoch.
         network: All that learns.
-        validate: Gives NDCG@10 on the validation rows.
+        validate: Gives NDCG@10 on the validation rows; none where there are none, and the last
+            weights are kept.
         settings: When to look and when to stop.
         start_counts: Whether the weights at the start may be the best there are.
     """

@@ -232,12 +232,13 @@ class Runs:
     def _work(self, name: str, facts: Facts) -> Iterator[Path]:
         """Give the work folder of a run to this process alone; it goes when the run is done.
 
-        One of other facts is removed.
+        One of other facts, or begun by other code, is removed.
 
         Raises:
             OverloadedError: If another process makes this run in the same place.
         """
-        digest = sha256(canonical_json(facts.model_dump(mode="json"))).hexdigest()[:12]
+        made_from = {"facts": facts.model_dump(mode="json"), "code": self._code}
+        digest = sha256(canonical_json(made_from)).hexdigest()[:12]
         place = self._out / "work" / name / digest
         place.parent.mkdir(parents=True, exist_ok=True)
         with holding(place.parent.with_suffix(".lock")):

@@ -79,11 +79,8 @@ class NetworkSettings(Settings):
 
     @property
     def stretch(self) -> int:
-        """Rows a recommender learns from at once: those it reads, and what comes next.
-
-        They are never more than the encoder reads.
-        """
-        return min(self.recent + 1, self.max_history)
+        """Rows a recommender learns from at once: as many as it reads, and what comes next."""
+        return self.recent + 1
 
     @property
     def reads_own(self) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
+from model.errors import TrainingError
 from model.losses import gradient_penalty, wasserstein_distance
 from model.training.context import Context, Share
 from model.training.descent import optimise
@@ -102,11 +103,20 @@ def whitening(gurs: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The mean to subtract, (D,), and the symmetric matrix to multiply by then, (D, D); neither
         learns.
+
+    Raises:
+        TrainingError: If a GUR is not finite.
     """
     # In float32 the rounding of small variances would come back as a share of the matrix.
     wide = gurs.detach().double()
     mean = wide.mean(dim=0)
-    variances, directions = torch.linalg.eigh((wide - mean).T @ (wide - mean) / len(wide))
+    try:
+        variances, directions = torch.linalg.eigh((wide - mean).T @ (wide - mean) / len(wide))
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # stubs lack it
+        raise TrainingError(
+            "GURs are no longer finite; lower the learning rate of this phase; the last good "
+            "checkpoint is intact"
+        ) from None
     variances = variances.clamp(min=0) + SHRINKAGE * variances.mean()
     # GURs that are all alike have no spread to judge by.
     factors = variances.clamp(min=torch.finfo(gurs.dtype).tiny).rsqrt()

@@ -123,10 +123,11 @@ class Adversarial:
     def _critic_steps(self) -> dict[str, Tensor]:
         """Take all critic steps of an iteration; return the figures of the last.
 
-        The encoder stands still meanwhile, so the batches of all steps are encoded at once.
+        The encoder stands still meanwhile, so the batches of all steps are encoded at once: with
+        the dropout of training, as those are that the encoder's step is judged by.
         """
         context, settings = self._context, self._settings
-        context.networks.eval()
+        context.networks.train()
         count = settings.critic_steps * settings.batch_users
         with torch.no_grad():
             first, second = (
@@ -143,7 +144,6 @@ class Adversarial:
 
     def _generator_step(self) -> dict[str, Tensor]:
         context, settings = self._context, self._settings
-        context.networks.train()
         gurs, shares, figures = [], [], {}
         for domain, share in self._shares(settings.batch_users):
             negatives = self._draws.negatives(domain, settings.negatives)

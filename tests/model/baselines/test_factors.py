@@ -1,5 +1,7 @@
 """Vectors by row: examples, steps, the fitted system, each against a slow and obvious version."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -284,3 +286,19 @@ def test_no_epoch_leaves_the_vectors_as_they_were_drawn() -> None:
 
     assert (fitted["books.bias"] == 0).all()
     assert 0.005 < fitted["books.users"].std() < 0.02
+
+
+def test_where_nobody_can_be_asked_bprmf_learns_to_its_end() -> None:
+    first, second = DATASET.domains
+    rows = [first.sequences[user][:2] for user in range(len(first.sequences))]
+    short = dataclasses.replace(first, sequences=Sequences.of(rows))
+    data = TrainingData.of(dataclasses.replace(DATASET, domains=(short, second)))
+
+    learned = [
+        Bprmf.fit(data, BprmfSettings(epochs=16, validation_epochs=looks), seed=1).tensors()
+        for looks in (1, 16)  # the last look alone is at the end
+    ]
+
+    of_short = [name for name in learned[0] if name.startswith(first.name)]
+    assert of_short
+    assert all(np.array_equal(learned[0][name], learned[1][name]) for name in of_short)

@@ -21,6 +21,7 @@ from model.baselines.factor_system import DomainFactors
 from model.baselines.mfem import MappingSettings, learn_map
 from model.baselines.transfer import Merge, MergeSettings
 from model.data.training_data import TrainingData
+from model.errors import TrainingError
 from model.networks.perceptron import Perceptron
 from tests.model.baselines.systems_under_test import SYSTEMS
 from tests.model.dataset_making import dataset_of, random_dataset
@@ -179,6 +180,13 @@ def test_the_discriminator_is_told_real_from_both_sorts_of_false_pairs() -> None
     chances = [1 / (1 + np.exp(-each)) for each in (2.0, -1.0, 0.5)]
     expected = -np.log(chances[0]) - np.log(1 - chances[1]) - np.log(1 - chances[2])
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_rotation_that_is_no_numbers_says_what_to_change() -> None:
+    rotation = Rotation(WIDTH, torch.Generator().manual_seed(2))
+    torch.nn.init.constant_(rotation.matrix, float("nan"))
+    with pytest.raises(TrainingError, match="the rotation is no longer finite; lower its rate"):
+        rotation.straighten()
 
 
 def test_the_rotation_of_doml_finds_a_planted_one_and_stays_orthogonal() -> None:

@@ -198,10 +198,10 @@ def test_a_run_that_another_process_makes_is_left_to_it(data: Path, tmp_path: Pa
     assert fits.done == ["shares 0"]
 
 
-def test_what_an_unfinished_run_left_goes_when_the_run_is_another(
-    data: Path, tmp_path: Path
+def test_what_an_unfinished_run_left_goes_when_the_run_or_the_code_is_another(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would lie there for ever: a work folder is named by the facts of its run."""
+    """It would lie there for ever: a work folder is named by the facts and the code of its run."""
 
     def fit(task: Task) -> Scorer:
         (task.work / "checkpoint").touch()
@@ -222,8 +222,10 @@ def test_what_an_unfinished_run_left_goes_when_the_run_is_another(
 
     first, same, other = left(1.0), left(1.0), left(2.0)
     assert first == same
-    assert len(first) == len(other) == 1
-    assert first != other
+    monkeypatch.setattr("model.comparison.runs.code_digest", lambda: "0" * 64)
+    changed = left(2.0)
+    assert len(first) == len(other) == len(changed) == 1
+    assert len(first | other | changed) == 3
 
 
 def test_what_always_computes_on_the_cpu_is_not_done_again_for_another_device(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from model.errors import TrainingError
 from model.training.context import Context
 from model.training.critic import SHRINKAGE, CriticTraining, whitening
 
@@ -33,6 +34,11 @@ def test_gurs_that_are_all_alike_are_no_failure() -> None:
     mean, matrix = whitening(torch.full((5, 3), 7.0))
     assert torch.isfinite(matrix).all()
     assert_close((torch.full((5, 3), 7.0) - mean) @ matrix, torch.zeros(5, 3))
+
+
+def test_gurs_that_are_no_numbers_say_what_to_change() -> None:
+    with pytest.raises(TrainingError, match="GURs are no longer finite; lower the learning rate"):
+        whitening(torch.full((5, 3), float("nan")))
 
 
 @pytest.mark.parametrize(("whitened", "sees"), [(False, False), (True, True)])

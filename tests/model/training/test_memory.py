@@ -16,9 +16,10 @@ RECENT = 3
 STRETCH = RECENT + 1  # and one more is predicted
 
 
-def short_sighted(**fine_tuning: object) -> Context:
-    """Draw networks whose recommender reads 3 items and whose encoder reads 8, of up to 9."""
-    size = QUICK.network.model_dump() | {"max_history": 8, "recent": RECENT, "memory": "both"}
+def short_sighted(max_history: int, **fine_tuning: object) -> Context:
+    """Draw networks whose recommender reads 3 items of up to 9, the encoder as many as given."""
+    size = QUICK.network.model_dump()
+    size |= {"max_history": max_history, "recent": RECENT, "memory": "both"}
     settings = QUICK.model_dump() | {"network": size}
     settings["fine_tuning"] |= fine_tuning
     return context_of(chained_dataset(), type(QUICK).model_validate(settings))
@@ -35,15 +36,17 @@ def read_in_steps(context: Context, phase: FineTuning | JointFineTuning) -> list
     return [rows for rows in read if rows.shape[1]]  # cold starts are read as nothing
 
 
-def test_a_domain_by_itself_learns_from_as_much_as_it_will_read() -> None:
-    context = short_sighted()
+@pytest.mark.parametrize("max_history", [RECENT, 8])
+def test_a_domain_by_itself_learns_from_as_much_as_it_will_read(max_history: int) -> None:
+    context = short_sighted(max_history)
     read = read_in_steps(context, FineTuning(context, 2, context.data.domains[0]))
     assert read
     assert {rows.shape[1] for rows in read} == {RECENT}
 
 
-def test_joint_fine_tuning_learns_from_as_much_as_it_will_read() -> None:
-    context = short_sighted(joint=True, cold_weight=0.3, shared_weight=0.5)
+@pytest.mark.parametrize("max_history", [RECENT, 8])
+def test_joint_fine_tuning_learns_from_as_much_as_it_will_read(max_history: int) -> None:
+    context = short_sighted(max_history, joint=True, cold_weight=0.3, shared_weight=0.5)
     read = read_in_steps(context, JointFineTuning(context, 2))
     assert read
     assert {rows.shape[1] for rows in read} == {RECENT}
@@ -117,7 +120,7 @@ def test_of_shared_users_alone_a_share_is_shown_without_the_other_gur() -> None:
 
 @pytest.mark.parametrize("joint", [False, True])
 def test_the_rate_of_fine_tuning_falls_to_zero_in_a_straight_line(*, joint: bool) -> None:
-    context = short_sighted(joint=joint, learning_rate=0.004)
+    context = short_sighted(8, joint=joint, learning_rate=0.004)
     phase = (
         JointFineTuning(context, 2) if joint else FineTuning(context, 2, context.data.domains[0])
     )

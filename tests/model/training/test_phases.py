@@ -52,7 +52,7 @@ def test_the_critic_step_leaves_encoder_alone_and_the_generator_step_the_critic(
     phase = Adversarial(context, 1)
     encoder, critic = context.networks.serving.gur_encoder, context.networks.critic
     started = _weights(encoder), _weights(critic)
-    phase._draws.start_step(0)
+    phase._draws.start_step(0, context.networks)
     phase._critic_steps()
     assert torch.equal(_weights(encoder), started[0])
     assert not torch.equal(_weights(critic), started[1])
@@ -64,12 +64,22 @@ def test_the_critic_step_leaves_encoder_alone_and_the_generator_step_the_critic(
     assert all(parameter.requires_grad for parameter in critic.parameters())
 
 
+def test_the_critic_learns_from_gurs_made_as_those_that_it_judges(context: Context) -> None:
+    dropping: list[bool] = []
+    encoder = context.networks.serving.gur_encoder
+    encoder.register_forward_hook(lambda network, *_: dropping.append(network.training))
+    context.networks.eval()
+    Adversarial(context, 1).step(0)
+    assert dropping
+    assert all(dropping)
+
+
 def test_the_critic_learns_to_tell_two_untouched_domains_apart(context: Context) -> None:
     settings = context.settings.adversarial.model_copy(update={"critic_rate": 1e-3})
     phase = Adversarial(_with(context, adversarial=settings), 1)
     distances = []
     for step in range(60):
-        phase._draws.start_step(step)
+        phase._draws.start_step(step, context.networks)
         distances.append(float(phase._critic_steps()["wasserstein"].detach()))
     assert np.mean(distances[-5:]) > 3 * abs(np.mean(distances[:5]))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model.errors import TrainingError
-from model.training.health import FLAT_READINGS, Health, check_weights
+from model.training.health import LONGEST_READINGS, Health, check_weights
 from model.training.selection import Selection
 
 
@@ -73,13 +73,21 @@ def test_a_figure_that_is_no_number_names_phase_step_and_figure(figure: float) -
 
 def test_a_critic_may_start_flat_but_not_stay_so() -> None:
     health = Health()
-    for step in range(FLAT_READINGS - 1):
+    for step in range(LONGEST_READINGS - 1):
         health.check("adversarial", step, {"gradient_penalty": 0.99})
     health.check("adversarial", 50, {"gradient_penalty": 0.2})
-    for step in range(FLAT_READINGS - 1):
+    for step in range(LONGEST_READINGS - 1):
         health.check("adversarial", step, {"gradient_penalty": 0.99})
     with pytest.raises(TrainingError, match="the critic collapsed, its slope has stayed near zero"):
         health.check("adversarial", 99, {"gradient_penalty": 0.99})
+
+
+def test_a_critic_that_stays_steep_is_told_to_hold_it_and_not_to_hurry() -> None:
+    health = Health()
+    for step in range(LONGEST_READINGS - 1):
+        health.check("adversarial", step, {"gradient_penalty": 89.0})
+    with pytest.raises(TrainingError, match=r"has stayed above 2, .* or lower critic_rate"):
+        health.check("adversarial", 99, {"gradient_penalty": 89.0})
 
 
 def test_weights_that_are_no_numbers_are_not_written() -> None:
