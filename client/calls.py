@@ -5,7 +5,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 import grpc
@@ -30,10 +30,8 @@ from model.pem import check_authorities, check_own, read_pem
 A = TypeVar("A")
 Q = TypeVar("Q")
 
-_IN_TURN = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "healthCheckConfig": {"serviceName": SERVICE},
-}
+_IN_TURN: Mapping[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
+_THOSE_THAT_SERVE: Mapping[str, object] = {"healthCheckConfig": {"serviceName": SERVICE}}
 _KEY = "recguru-key"
 _RELEASE = "recguru-release"
 _SOUND_KEY = re.compile(r"[!-~]{1,512}")
@@ -44,6 +42,9 @@ _SHORTEST_S = 0.001
 """Least time a try is given: gRPC refuses a negative one with a text of its own."""
 _LONGEST_S = 86400.0
 """Most time a try is given: gRPC takes a time that its clock cannot say for one that has passed."""
+_LOOK_S = 1.0
+"""Most time to find out whether anything answers at all: it may take a new connection, which with
+TLS and over a distance is not there within the first wait between two tries."""
 _TOO_LARGE_FOR_SERVER = "SERVER: Received message larger than max"
 _TOO_LARGE_FOR_CLIENT = "CLIENT: Received message larger than max"
 _FAILURES: dict[grpc.StatusCode, type[RecGuruError]] = {
@@ -58,14 +59,17 @@ _PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 """Statuses of calls that no server has begun to answer; the next try may find one that does."""
 
 
-def open_channel(address: str, settings: ClientSettings) -> grpc.Channel:
+def open_channel(
+    address: str, settings: ClientSettings, *, serving_only: bool = True
+) -> grpc.Channel:
     """Prepare a connection, which the first call opens.
 
     Args:
         address: `HOST:PORT`, an IPv6 host in brackets. `dns:///HOST:PORT` stands for every server
-            of that name, `ipv4:HOST:PORT,HOST:PORT` for those: they are called in turn, and those
-            that drain are left out.
+            of that name, `ipv4:HOST:PORT,HOST:PORT` for those: they are called in turn.
         settings: How the connection is secured and how soon it is tried again.
+        serving_only: Whether of several servers those are left out whose health does not say
+            SERVING. Where none says so, no call gets through, not even one that asks for health.
 
     Raises:
         BadSettingError: If the address is no such text, or a file of the TLS settings cannot be
@@ -81,7 +85,8 @@ def open_channel(address: str, settings: ClientSettings) -> grpc.Channel:
         ("grpc.max_reconnect_backoff_ms", most_ms),
     ]
     if stands_for_many(address):
-        options.append(("grpc.service_config", json.dumps(_IN_TURN)))
+        config = {**_IN_TURN, **(_THOSE_THAT_SERVE if serving_only else {})}
+        options.append(("grpc.service_config", json.dumps(config)))
     if not settings.tls.wanted:
         return grpc.insecure_channel(address, options)
     if settings.tls.authority:
@@ -153,8 +158,10 @@ class Caller:
             OverloadedError: If the server holds as many calls as it may, to the last try.
             UnauthenticatedError: If the server knows no such token, or wants one.
             ForbiddenError: If the token is not good for this call.
-            NotReadyError: If the server is there but has no release loaded, or is draining.
-            RemoteError: If no server answers, or not in time, or it failed, or `close` was called.
+            NotReadyError: If the server is there but has no release loaded, or was just told to
+                stop.
+            RemoteError: If no server answers (one that drains takes no new connections), or not in
+                time, or it failed, or `close` was called.
         """
         within_s = self._settings.deadline_s if deadline_s is None else deadline_s
         end_s = time.monotonic() + within_s
@@ -166,7 +173,7 @@ class Caller:
             try:
                 return method(
                     request,
-                    timeout=min(max(_SHORTEST_S, end_s - time.monotonic()), _LONGEST_S),
+                    timeout=_left_s(end_s, most_s=_LONGEST_S),
                     metadata=metadata,
                 )
             except ValueError:  # the channel is closed
@@ -178,18 +185,18 @@ class Caller:
             again = code in _PASSING or hint_s is not None
             wait_s = max(next(waits, math.inf), hint_s or 0.0) if again else math.inf
             if not time.monotonic() + wait_s < end_s:  # nor if it is no number
-                raise self._failure(code, details, name, within_s, tries)
+                if code is grpc.StatusCode.UNAVAILABLE:
+                    raise self._unavailable(details, name, tries, end_s)
+                raise self._failure(code, details, name, within_s)
             self._closed.wait(wait_s)
 
     def _was_closed(self, name: str) -> RemoteError:
         return RemoteError(f"the client of {self._address} was closed; {name} has no answer")
 
     def _failure(
-        self, code: grpc.StatusCode, details: str, name: str, within_s: float, tries: int
+        self, code: grpc.StatusCode, details: str, name: str, within_s: float
     ) -> RecGuruError:
         server = self._address
-        if code is grpc.StatusCode.UNAVAILABLE:
-            return self._unavailable(details, name, tries)
         kind = _FAILURES.get(code, RemoteError)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             details = f"{server} did not answer {name} within {within_s:g} s"
@@ -209,13 +216,18 @@ class Caller:
             details = f"{server} failed to answer {name}: {code.name}: {details}"
         return kind(details)
 
-    def _unavailable(self, details: str, name: str, tries: int) -> RecGuruError:
-        if self._answers(self._settings.first_backoff_s):
+    def _unavailable(self, details: str, name: str, tries: int, end_s: float) -> RecGuruError:
+        if self._answers(_left_s(end_s, most_s=_LOOK_S)):
             return NotReadyError(f"{self._address} is not ready to answer {name}: {details}")
         times = "once" if tries == 1 else f"{tries} times"
         return RemoteError(
             f"no server answers at {self._address}, tried {times}; is it running? ({details})"
         )
+
+
+def _left_s(end_s: float, *, most_s: float) -> float:
+    """Give the seconds until then by the steady clock, as many as may be given to one call."""
+    return min(max(_SHORTEST_S, end_s - time.monotonic()), most_s)
 
 
 def _authorization(settings: ClientSettings) -> tuple[tuple[str, str], ...]:

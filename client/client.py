@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2_grpc
 from recguru.v1 import recommender_pb2_grpc
 
 from client import wire
+from client.address import stands_for_many
 from client.calls import Caller, open_channel
 from client.messages import (
     Encodings,
@@ -20,6 +21,7 @@ from client.messages import (
     VectorQuestion,
 )
 from client.settings import ClientSettings
+from model.errors import NotReadyError
 
 
 class RecommenderClient:
@@ -47,9 +49,17 @@ class RecommenderClient:
         self._channel = open_channel(address, settings)
         self._stub = recommender_pb2_grpc.RecommenderStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
+        # Of several servers `_channel` reaches those alone that serve: where none does, only a
+        # channel to all of them tells servers that are not ready from none.
+        self._channel_to_all = (
+            open_channel(address, settings, serving_only=False)
+            if stands_for_many(address)
+            else self._channel
+        )
+        self._health_of_all = health_pb2_grpc.HealthStub(self._channel_to_all)
         self._caller = Caller(address, settings, answers=self._answers)
         once = settings.model_copy(update={"attempts": 1})
-        self._health_caller = Caller(address, once, answers=lambda _: False)
+        self._health_caller = Caller(address, once, answers=self._answers)
 
     def __enter__(self) -> Self:
         return self
@@ -67,6 +77,7 @@ class RecommenderClient:
         self._caller.close()
         self._health_caller.close()
         self._channel.close()
+        self._channel_to_all.close()
 
     def recommend(
         self, question: Question, *, deadline_s: float | None = None, key: str | None = None
@@ -133,20 +144,25 @@ class RecommenderClient:
         """Ask `grpc.health.v1` once, without retries, whether the server takes calls.
 
         Returns:
-            False while it loads its first release and while it drains.
+            False while it loads its first release, and for a moment after it was told to stop; of
+            several servers, while none of them serves.
 
         Raises:
-            RemoteError: If no server answers.
+            RemoteError: If no server answers; so it is with one that drains, which soon refuses new
+                connections.
         """
         request = wire.health_to_proto()
-        response = self._health_caller.call(
-            self._health.Check, request, name="Check", deadline_s=deadline_s
-        )
+        try:
+            response = self._health_caller.call(
+                self._health.Check, request, name="Check", deadline_s=deadline_s
+            )
+        except NotReadyError:  # of several servers none serves, and so none was asked
+            return False
         return wire.health_from_proto(response)
 
     def _answers(self, within_s: float) -> bool:
         try:
-            self._health.Check(wire.health_to_proto(), timeout=within_s)
+            self._health_of_all.Check(wire.health_to_proto(), timeout=within_s)
         except ValueError:  # the channel was closed meanwhile
             return False
         except grpc.RpcError as error:

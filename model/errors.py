@@ -68,7 +68,7 @@ class ForbiddenError(RecGuruError):
 
 
 class NotReadyError(RecGuruError):
-    """No release is loaded yet, or the server is draining."""
+    """No release is loaded yet, or of several servers none serves."""
 
 
 class UnavailableIndexError(RecGuruError):

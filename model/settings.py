@@ -42,6 +42,7 @@ TABLES = frozenset((*_OF_LEARNING, *_OF_SERVING))
 _OF_KUBERNETES = re.compile(r"SERVICE_HOST|SERVICE_PORT\w*|PORT_\d+_\w+|PORT")
 """What it tells every container of a service with the name of a table, like `recguru-milvus`."""
 _SECRET = "secret"  # noqa: S105  # the type of an error
+_OF_A_SECRET = re.compile("token|secret|password", re.IGNORECASE)  # in the names of settings
 _UNKNOWN = "extra_forbidden"  # pydantic's type of an error
 _OF_A_KEY = "[key]"  # where pydantic says that a mapping's key is refused
 _OF_A_VALIDATOR = "Value error, "  # what it puts before the words of a validator
@@ -81,15 +82,20 @@ def load_settings(
 
 
 def refused(error: ValidationError, table: str) -> BadSettingError:
-    """Say in one line which setting below a table is refused first, why, and what was given."""
+    """Say in one line which setting below a table is refused first, why, and what was given.
+
+    What may be a secret is not said: the value of a setting that is named after one, and that of a
+    setting there is none of, for its name may be a misspelt one.
+    """
     first = error.errors()[0]
     key = ".".join([table, *(str(part) for part in first["loc"] if part != _OF_A_KEY)])
     if first["type"] == _UNKNOWN:
-        return BadSettingError(f"setting {key}: there is no such setting (got {first['input']!r})")
+        return BadSettingError(f"setting {key}: there is no such setting")
     why = first["msg"].removeprefix(_OF_A_VALIDATOR)
-    withheld = first["type"] == _SECRET or isinstance(first["input"], Mapping | Settings)
+    secret = first["type"] == _SECRET or _OF_A_SECRET.search(key)
+    whole = isinstance(first["input"], Mapping | Settings)
     quoted = why != first["msg"] and repr(first["input"]) in why  # in a validator's own words
-    if withheld or quoted:
+    if secret or whole or quoted:
         return BadSettingError(f"setting {key}: {why}")
     return BadSettingError(f"setting {key}: {why} (got {first['input']!r})")
 

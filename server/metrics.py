@@ -1,12 +1,13 @@
 """What an operator sees of a server, as Prometheus metrics on a port of their own.
 
 Several workers write theirs into files of one folder, and whoever started them answers for all: see
-`prometheus_client.multiprocess`. A process is one of several where `FOLDER` was in its environment
-when this module was imported.
+`prometheus_client.multiprocess`. A process is one of several where `WorkerMetrics.environment` was
+in its environment when this module was imported.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from prometheus_client import (
     ProcessCollector,
     multiprocess,
     start_http_server,
+    values,
 )
 
 from model.errors import BadSettingError
@@ -26,11 +28,16 @@ from server.messages import Version
 
 log = logging.getLogger(__name__)
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""Environment variable that names the folder of several workers' figures."""
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the library's name
+_PLACE = "RECGURU_WORKER_PLACE"
 
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+
+if (_own_place := os.environ.get(_PLACE)) is not None:
+    # The library names files after the process: of workers that die again and again they would pile
+    # up, and every scrape reads them all. Named after the place, the next worker there counts on.
+    values.ValueClass = values.MultiProcessValue(lambda: _own_place)  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -158,18 +165,21 @@ class WorkerMetrics:
     """The figures of all workers that write into a folder, and of their comings and goings."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        """Where workers are to write."""
+        self._folder = folder
         self.registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(self.registry, path=str(folder))  # type: ignore[no-untyped-call]
         self._exits = Counter(
             "recguru_worker_exits", "Workers that ended unasked.", registry=self.registry
         )
 
-    def worker_gone(self, pid: int) -> None:
-        """Drop what a worker said of itself alone; what it counted stays."""
+    def environment(self, place: int) -> Mapping[str, str]:
+        """Give what tells a worker where to write; of one place there is one at a time."""
+        return {_FOLDER: str(self._folder), _PLACE: str(place)}
+
+    def worker_gone(self, place: int) -> None:
+        """Drop what a worker said of itself alone; on what it counted the next one goes on."""
         self._exits.inc()
-        multiprocess.mark_process_dead(pid, path=str(self.folder))  # type: ignore[no-untyped-call]
+        multiprocess.mark_process_dead(place, path=str(self._folder))  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from typing import Any
 from model.errors import RecGuruError
 from server import address
 from server.config import ServeSettings
-from server.metrics import FOLDER, WorkerMetrics, exposed
+from server.metrics import WorkerMetrics, exposed
 from server.signals import stop_requests
 from server.worker import Report
 
@@ -113,7 +113,7 @@ class Worker:
             if not self.ready.is_set():
                 raise RecGuruError(failure)
             if self._process is not None:
-                self._metrics.worker_gone(self._process.pid)
+                self._metrics.worker_gone(self._place)
             if time.monotonic() - begun_s > _STEADY_S:
                 pause_s = _FIRST_PAUSE_S
             log.error(
@@ -166,7 +166,7 @@ class Worker:
             "server.worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, FOLDER: str(self._metrics.folder)},
+            env={**os.environ, **self._metrics.environment(self._place)},
             start_new_session=True,  # Ctrl-C at the terminal is for the supervisor alone
         )
 

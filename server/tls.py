@@ -48,7 +48,7 @@ class Renewal:
     """Follows the files of certificates: whoever renews them need not restart the server."""
 
     def __init__(self, settings: TlsSettings) -> None:
-        """Follow these files, as they are now."""
+        """Follow these files, as they are now: before they are read, lest a change be missed."""
         self._settings = settings
         self._seen = self._states()
 
@@ -100,4 +100,5 @@ def _state(path: Path) -> object:
         now = path.stat()
     except OSError as error:
         return error.errno
-    return now.st_ino, now.st_size, now.st_mtime_ns
+    # The time of the last change of owner or mode too: a key may be unreadable until then.
+    return now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns

@@ -77,6 +77,7 @@ HOMES = {
         "server/guard.py",
         "server/interceptors.py",
         "server/service.py",
+        "server/health.py",
         "server/listener.py",
         "server/run.py",
         "server/tokens.py",

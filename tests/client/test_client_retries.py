@@ -4,7 +4,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from prometheus_client import generate_latest
 from recguru.v1 import recommender_pb2 as pb
 
@@ -42,8 +43,7 @@ def failing(code: grpc.StatusCode) -> Iterator[tuple[list[bytes], str]]:
         calls.append(request)
         context.abort(code, "scripted")
 
-    handlers = {"GetRelease": grpc.unary_unary_rpc_method_handler(fail)}
-    with listening(grpc.method_handlers_generic_handler(SERVICE, handlers)) as address:
+    with listening(handler(SERVICE, "GetRelease", fail)) as address:
         yield calls, address
 
 
@@ -59,9 +59,16 @@ def full_at_first(hint_ms: str) -> Iterator[tuple[list[float], str]]:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "scripted")
         return pb.GetReleaseResponse(dimension=7).SerializeToString()
 
-    handlers = {"GetRelease": grpc.unary_unary_rpc_method_handler(answer)}
-    with listening(grpc.method_handlers_generic_handler(SERVICE, handlers)) as address:
+    with listening(handler(SERVICE, "GetRelease", answer)) as address:
         yield calls_s, address
+
+
+def handler(
+    service: str, name: str, behaviour: Callable[[bytes, grpc.ServicerContext], bytes]
+) -> "grpc.GenericRpcHandler[bytes, bytes]":
+    """Make one call of a service do this."""
+    handlers = {name: grpc.unary_unary_rpc_method_handler(behaviour)}
+    return grpc.method_handlers_generic_handler(service, handlers)
 
 
 @contextmanager
@@ -160,6 +167,33 @@ def test_the_deadline_ends_the_tries() -> None:
         client.get_release(deadline_s=0.5)
 
     assert 0.2 < time.monotonic() - began_s < 2
+
+
+@pytest.mark.parametrize("first_backoff_s", [0.05, 3.0])
+def test_the_look_whether_anything_answers_ends_with_the_deadline(first_backoff_s: float) -> None:
+    done = threading.Event()
+
+    def refuse(_: bytes, context: grpc.ServicerContext) -> bytes:
+        context.abort(grpc.StatusCode.UNAVAILABLE, "scripted")
+
+    def hang(*_: object) -> bytes:
+        done.wait(20)
+        return b""
+
+    settings = ClientSettings(attempts=1, first_backoff_s=first_backoff_s, max_backoff_s=5.0)
+    with (
+        listening(
+            handler(SERVICE, "GetRelease", refuse), handler(HEALTH, "Check", hang)
+        ) as address,
+        RecommenderClient(address, settings) as client,
+    ):
+        began_s = time.monotonic()
+        with pytest.raises(RemoteError, match="no server answers"):
+            client.get_release(deadline_s=0.2)
+        took_s = time.monotonic() - began_s
+        done.set()
+
+    assert took_s < 1
 
 
 def test_a_server_that_accepts_and_never_answers_runs_into_the_deadline() -> None:

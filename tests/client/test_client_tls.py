@@ -9,7 +9,7 @@ import pytest
 from client.client import RecommenderClient
 from client.settings import ClientSettings, TlsSettings
 from indexer.publish import latest
-from model.errors import BadSettingError, RemoteError
+from model.errors import BadSettingError, NotReadyError, RemoteError
 from model.settings import load_settings
 from server.engine import Engine
 from server.releases import Current
@@ -63,6 +63,21 @@ def test_the_flags_of_a_command_open_the_connection(
 
     assert done.code == 0, done.errors
     assert "basis POPULARITY" in done.output
+
+
+def test_several_servers_that_are_not_ready_are_told_from_none_encrypted_too(
+    authority: Authority,
+) -> None:
+    certificate, key = authority.sign(SERVER_NAME)
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
+
+    with (
+        service_in_thread(Current(), credentials=credentials, serving=False) as address,
+        connect(f"ipv4:{address}", ca=authority.ca, authority=SERVER_NAME) as client,
+    ):
+        assert not client.is_serving()
+        with pytest.raises(NotReadyError):
+            client.get_release()
 
 
 def test_a_server_that_a_stranger_vouches_for_is_not_trusted(

@@ -57,9 +57,12 @@ def test_nobody_there_is_one_finding(recguru: Command) -> None:
     assert finding["value"].startswith(f"no server answers at {address}, tried once")
 
 
-def test_a_server_that_is_not_ready_is_told_from_one_that_is_gone(recguru: Command) -> None:
+@pytest.mark.parametrize("kind", ["{}", "dns:///{}", "ipv4:{}"])
+def test_a_server_that_is_not_ready_is_told_from_one_that_is_gone(
+    recguru: Command, kind: str
+) -> None:
     with service_in_thread(Current(), serving=False) as address:
-        left = recguru("doctor", "--server", address)
+        left = recguru("doctor", "--server", kind.format(address))
 
     assert left.code == 1
     assert left.output == (

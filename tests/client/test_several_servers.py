@@ -1,5 +1,6 @@
-"""Three servers behind one client, of which one is killed and comes back."""
+"""Several servers behind one client: none is ready, one is, one is killed and comes back."""
 
+import re
 import subprocess
 import threading
 import time
@@ -8,17 +9,28 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Self
 
+import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from client.client import RecommenderClient
 from client.messages import Question
-from model.errors import RecGuruError
-from tests.client.serving import HOST, WAIT_S, free_port
+from client.settings import ClientSettings
+from model.errors import NotReadyError, RecGuruError, RemoteError
+from server.releases import Current
+from tests.client.serving import (
+    HOST,
+    WAIT_S,
+    free_port,
+    server_in_thread,
+    service_in_thread,
+)
 from tests.server.processes import port_of, process
 
 CALLERS = 4
 QUESTION = Question(domain="books", histories={"books": ["b0001"]}, k=3)
+ONCE = ClientSettings(attempts=1)
+KINDS = ["dns:///localhost:{0}", "ipv4:127.0.0.1:{0},127.0.0.1:{1}", "ipv6:[::ffff:127.0.0.1]:{0}"]
 
 
 class Asking:
@@ -67,6 +79,54 @@ def answered(metrics_port: int) -> float:
         for sample in family.samples
         if sample.name == "recguru_calls_total" and sample.labels["status"] == "OK"
     )
+
+
+def connections_to(port: int) -> int:
+    """Count the connections that this process has opened to a port."""
+    opened = psutil.Process().net_connections("tcp")
+    return sum(bool(each.raddr) and each.raddr.port == port for each in opened)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_servers_that_are_not_ready_are_told_from_none(kind: str) -> None:
+    with service_in_thread(Current(), serving=False) as address:
+        several = kind.format(address.rpartition(":")[2], free_port())
+        with RecommenderClient(several, ONCE) as client:
+            assert not client.is_serving()
+            with pytest.raises(NotReadyError) as refused:
+                client.recommend(QUESTION)
+
+    nobody = kind.format(free_port(), free_port())
+    with RecommenderClient(nobody, ONCE) as client:
+        for ask in (client.is_serving, client.get_release):
+            with pytest.raises(RemoteError, match=rf"^no server answers at {re.escape(nobody)}, "):
+                ask()
+
+    assert str(refused.value).startswith(f"{several} is not ready to answer Recommend: ")
+
+
+def test_of_several_servers_one_that_serves_is_enough(release_root: Path) -> None:
+    with (
+        server_in_thread(release_root) as server,
+        service_in_thread(Current(), serving=False) as other,
+        RecommenderClient(f"ipv4:{HOST}:{server.port},{other}", ONCE) as client,
+    ):
+        assert all(client.is_serving() for _ in range(6))
+        assert all(client.recommend(QUESTION).items for _ in range(6))
+
+
+def test_a_client_of_several_servers_is_closed_whole() -> None:
+    with service_in_thread(Current(), serving=False) as address:
+        port = int(address.rpartition(":")[2])
+        client = RecommenderClient(f"ipv4:{address}", ONCE)
+        with pytest.raises(NotReadyError):
+            client.get_release()
+        assert connections_to(port)
+        client.close()
+        until_s = time.monotonic() + WAIT_S
+        while connections_to(port):
+            assert time.monotonic() < until_s, "a connection stays"
+            time.sleep(0.02)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from model.errors import BadSettingError
 from model.settings import load_settings
 from server.config import ServeSettings, TlsSettings
 from server.run import Server
-from server.tls import Certificates
+from server.tls import Certificates, Renewal
 from tests.authority import Authority
 from tests.server.processes import EXIT_S, failure, port_of, process
 from tests.server.running import WAIT_S, recommend, serving, settings_of
@@ -148,6 +149,46 @@ async def test_renewed_files_serve_new_connections_and_broken_ones_are_left(
         tls["certificate"].write_bytes(certificate.read_bytes())
         assert await called(server, after) == "OK"
         assert await called(server, before) == "UNAVAILABLE"
+
+
+async def test_files_that_are_renewed_while_they_are_first_read_are_read_again(
+    releases: Path,
+    tmp_path: Path,
+    stranger: Authority,
+    secured: Mapping[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tls = {name: tmp_path / name for name in ("certificate", "key")}
+    for name, path in tls.items():
+        shutil.copy(secured[name], path)
+    read, renewals = Certificates.read, [stranger.sign(NAME)]
+
+    def renewed_meanwhile(settings: TlsSettings) -> Certificates | None:
+        found = read(settings)
+        if renewals:
+            for name, renewed in zip(("certificate", "key"), renewals.pop(), strict=True):
+                shutil.copy(renewed, tls[name])
+        return found
+
+    monkeypatch.setattr(Certificates, "read", renewed_meanwhile)
+    async with serving_with(releases, tls) as server:
+        assert await called(server, Party(stranger.ca)) == "OK"
+
+
+def test_files_whose_mode_changed_are_read_again(
+    tmp_path: Path, secured: Mapping[str, Path]
+) -> None:
+    certificate, key = tmp_path / "certificate", tmp_path / "key"
+    shutil.copy(secured["certificate"], certificate)
+    shutil.copy(secured["key"], key)
+    renewal = Renewal(TlsSettings(certificate=certificate, key=key))
+    assert renewal.renewed() is None
+
+    time.sleep(0.05)  # longer than between two ticks of the clock that stamps files
+    key.chmod(0o640)
+
+    assert renewal.renewed() == Certificates(certificate.read_bytes(), key.read_bytes(), None)
+    assert renewal.renewed() is None
 
 
 async def test_a_renewed_client_ca_lets_in_those_it_certified_and_no_others(

@@ -2,8 +2,11 @@
 
 import asyncio
 import errno
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -13,6 +16,7 @@ from typing import Any
 import grpc
 import psutil  # type: ignore[import-untyped]  # its stubs are a package of their own
 import pytest
+from prometheus_client import generate_latest
 from recguru.v1 import recommender_pb2 as pb
 from recguru.v1 import recommender_pb2_grpc as pb_grpc
 
@@ -23,6 +27,14 @@ from tests.server.running import WAIT_S, recommend, settings_of
 from tests.server.test_metrics import Figures, read
 
 QUESTION = recommend("films", {"films": ["f0001", "f0002", "f0003"]})
+COUNT_AND_DIE = """
+import os, signal
+from server.metrics import Metrics
+metrics = Metrics()
+metrics.answered("films", "popularity", "stable", unknown=2)
+metrics.pass_ended("recommend", [0.25, 0.5], 0.1, users=3, waiting=5)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def until(holds: Callable[[], bool], limit_s: float = READY_S) -> None:
@@ -57,6 +69,39 @@ def figures_at(place: str) -> Figures:
         return read(answer.read().decode())
 
 
+def loaded_by(found: Figures) -> float:
+    """Count the workers that say of themselves that they have a release loaded."""
+    return sum(value for (name, _), value in found.items() if name == "recguru_release_info")
+
+
+def test_who_takes_a_dead_worker_s_place_counts_on_in_its_files(tmp_path: Path) -> None:
+    workers = WorkerMetrics(tmp_path)
+
+    def count_and_die(place: int) -> None:
+        environment = {**os.environ, **workers.environment(place)}
+        command = [sys.executable, "-c", COUNT_AND_DIE]
+        done = subprocess.run(command, env=environment, timeout=WAIT_S, check=False)
+        assert done.returncode == -signal.SIGKILL
+
+    count_and_die(0)
+    count_and_die(1)
+    files = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    for _ in range(2):
+        workers.worker_gone(1)
+        found = read(generate_latest(workers.registry).decode())
+        assert found["recguru_queue_waiting", ("recommend",)] == 5  # of the one at place 0
+        count_and_die(1)
+    found = read(generate_latest(workers.registry).decode())
+
+    assert found["recguru_answers_total", ("popularity", "films", "stable")] == 4
+    assert found["recguru_unknown_history_items_total", ("films",)] == 8
+    assert found["recguru_queue_wait_seconds_sum", ("recommend",)] == 3
+    assert found["recguru_pass_items_bucket", ("4.0", "recommend")] == 4
+    assert found["recguru_queue_waiting", ("recommend",)] == 10
+    assert found["recguru_worker_exits_total", ()] == 2
+    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == files
+
+
 def test_workers_share_the_calls_are_counted_together_and_the_dead_are_replaced(
     releases: Path, tmp_path: Path
 ) -> None:
@@ -88,15 +133,23 @@ def test_workers_share_the_calls_are_counted_together_and_the_dead_are_replaced(
         found = figures_at(place)
         assert found["recguru_calls_total", ("stable", "Recommend", "OK")] == 24
         assert found["recguru_worker_exits_total", ()] == 0
-        assert sum(found[each] for each in found if each[0] == "recguru_release_info") == 2
+        assert loaded_by(found) == 2
+        folder = Path(before[0].environ()["PROMETHEUS_MULTIPROC_DIR"])
+        files = {path.name for path in folder.iterdir()}
 
         before[0].kill()
+        until(lambda: figures_at(place)["recguru_worker_exits_total", ()] == 1)
+        assert loaded_by(figures_at(place)) == 1
         until(lambda: not before[0].is_running() and len(supervisor.children()) == 2)
         successor = next(each for each in supervisor.children() if each not in before)
         assert ask(port) == answers[0]
         until(lambda: any(each.laddr.port == port for each in successor.net_connections("tcp")))
         assert all(ask(port) == answers[0] for _ in range(12))
-        assert figures_at(place)["recguru_worker_exits_total", ()] == 1
+        found = figures_at(place)
+        assert found["recguru_worker_exits_total", ()] == 1
+        assert found["recguru_calls_total", ("stable", "Recommend", "OK")] == 24 + 1 + 12
+        assert loaded_by(found) == 2
+        assert {path.name for path in folder.iterdir()} == files
 
         workers = supervisor.children()
         running.send_signal(signal.SIGTERM)
