@@ -1,8 +1,11 @@
 """Folders that appear whole or not at all, and the manifests inside them.
 
-Every folder this project writes (dataset, bundle, release) is made under a temporary name beside
-its place, synced, then renamed. Its `manifest.json` names its kind and format number, what it was
-built from, and the SHA-256 of every other file in it; the folder's digest is that of this list.
+Every folder this project writes (dataset, bundle, release) is made in a hidden folder beside its
+place, `.<name>.<random>/`, synced, then renamed. A lock is held there meanwhile: whichever way the
+process dies, the lock goes with it, and who next writes to that place removes what it left.
+
+A folder's `manifest.json` names its kind and format number, what it was built from, and the SHA-256
+of every other file in it; the folder's digest is that of this list.
 """
 
 import ctypes
@@ -11,10 +14,11 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,8 @@ MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
 _READABLE = 0o644  # the temporary file is made for its owner alone
 _AT_WORKING_FOLDER, _EXCHANGE = -100, 2  # renameat2: AT_FDCWD, RENAME_EXCHANGE
+_NEW = "new"
+_WORK_LOCK = ".publishing"  # a name of its own: only what `publishing` has made is removed
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -147,6 +153,8 @@ def try_lock(handle: int) -> bool:
 def publishing(place: Path, *, replace: bool = False) -> Iterator[Path]:
     """Give a temporary folder to fill; on success it takes the place `place`, else it goes away.
 
+    What processes left that were killed on the way to the same place goes away first.
+
     A reader finds what was there before or the whole new folder. On Linux that holds at every
     moment; where the system cannot swap two folders in one step, a replaced one is away between two
     renames, and comes back if the second fails.
@@ -163,16 +171,14 @@ def publishing(place: Path, *, replace: bool = False) -> Iterator[Path]:
     if place.exists() and (not place.is_dir() or (not replace and any(place.iterdir()))):
         raise _occupied(place)
     place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
-    temporary.chmod(0o755)
-    try:
-        with writing(place):
-            yield temporary
-            _sync_tree(temporary)
-            _take_place(temporary, place, replace=replace)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    _sweep(place)
+    with writing(place), _workspace(place) as work:
+        temporary = work / _NEW
+        temporary.mkdir()
+        temporary.chmod(0o755)
+        yield temporary
+        _sync_tree(temporary)
+        _take_place(temporary, place, replace=replace)
 
 
 def write_manifest(
@@ -252,6 +258,64 @@ def _occupied(place: Path) -> RecGuruError:
     return RecGuruError(f"{place} exists already; choose another place or remove it first")
 
 
+@contextmanager
+def _workspace(place: Path) -> Iterator[Path]:
+    """Give a folder beside a place, locked for as long as it is there, and remove it at the end."""
+    work, lock = _locked_folder(place)
+    try:
+        yield work
+    finally:
+        _remove(work, lock)
+
+
+def _locked_folder(place: Path) -> tuple[Path, int]:
+    """Make a folder beside a place -> the folder, and the open file in it that is locked."""
+    while True:
+        work = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
+        try:
+            lock = os.open(work / _WORK_LOCK, os.O_RDWR | os.O_CREAT, _READABLE)
+        except BaseException:
+            work.rmdir()
+            raise
+        try:
+            taken = try_lock(lock)
+        except OSError:  # the file system knows no locks, and so nobody takes this one
+            return work, lock
+        if taken and os.fstat(lock).st_nlink:
+            return work, lock
+        os.close(lock)  # somebody else's sweep was quicker, and takes this for a dead one's
+
+
+def _remove(work: Path, lock: int) -> None:
+    """Remove a folder made to work in, its lock last: without one no sweep would take the rest."""
+    shutil.rmtree(work / _NEW, ignore_errors=True)
+    os.close(lock)  # now: NFS keeps a file that is open, and with it the folder
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _sweep(place: Path) -> None:
+    """Remove the folders that processes left which died on the way to a place."""
+    made = re.compile(re.escape(f".{place.name}.") + "[a-z0-9_]{8}")  # as `tempfile` draws them
+    with suppress(OSError):  # of a parent that may be written to but not listed
+        for work in place.parent.iterdir():
+            if made.fullmatch(work.name) and not work.is_symlink():
+                _remove_if_dead(work)
+
+
+def _remove_if_dead(work: Path) -> None:
+    try:
+        lock = os.open(work / _WORK_LOCK, os.O_RDWR)
+    except OSError:  # nothing that `publishing` has made, or gone by now
+        return
+    dead = False
+    with suppress(OSError):  # where the file system knows no locks
+        dead = try_lock(lock)
+    if dead:
+        _remove(work, lock)
+    else:
+        os.close(lock)
+
+
 def _take_place(temporary: Path, place: Path, *, replace: bool) -> None:
     try:
         temporary.replace(place)
@@ -262,7 +326,6 @@ def _take_place(temporary: Path, place: Path, *, replace: bool) -> None:
             raise _occupied(place) from None
         if not _exchange(temporary, place):
             _move_in(temporary, place)
-        shutil.rmtree(temporary, ignore_errors=True)  # it holds the old folder now
     _sync_folder(place.parent)
 
 
@@ -278,7 +341,8 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def _move_in(temporary: Path, place: Path) -> None:
-    aside = temporary.with_name(f"{temporary.name}.old")
+    work = temporary.parent
+    aside = work.with_name(f"{work.name}.old")  # no sweep takes it: it is all there is for a moment
     place.replace(aside)
     try:
         temporary.replace(place)

@@ -122,7 +122,7 @@ class Dataset:
         """Open a dataset folder; sequences are memory-mapped.
 
         Args:
-            folder: The folder that `recguru data prepare` or `simulate` wrote.
+            folder: The folder that `recguru data prepare` or `recguru data overlap` wrote.
             verify: Whether to check every file against its digest first.
 
         Raises:

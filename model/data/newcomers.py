@@ -86,7 +86,10 @@ def _is_there(folder: Path, made: Mapping[str, Any]) -> bool:
 
 
 def _report(dataset: Dataset, shared: int) -> dict[str, Any]:
-    """Count the shared users anew; all else in the statistics is as it was."""
+    """Count the shared users anew; all else in the statistics is as it was.
+
+    So are the warnings: they ask about ids and sequences, and not who is shared.
+    """
     before = dataset.report.get("domains", {})
     domains = {
         domain.name: {

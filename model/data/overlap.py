@@ -4,7 +4,7 @@ A shared user that does not stay shared keeps the sequence of one domain, chosen
 loses the other; items that nobody has any more are left out. Users and items keep their ids.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import polars as pl
 
 from model.data.dataset import Dataset, DomainData, write_dataset
 from model.data.histories import Histories, resampled, shared_places
-from model.data.report import history_figures
+from model.data.report import history_figures, sharing_notes
+from model.data.suspicions import suspicions
 from model.data.vocabulary import StringTable, Vocabulary
 from model.errors import BadDataError, BadSettingError
 from model.files import publishing
@@ -56,10 +57,11 @@ def with_overlap(data: Path, out: Path, *, share: float, seed: int = 0) -> str:
     )
     options = {"share": share, "seed": seed}
     made = {"command": "overlap", "dataset": dataset.digest, "options": options}
+    names = [domain.name for domain in dataset.domains]
     report = {
         "shared_users": len(shared),
-        "notes": dataset.report.get("notes", []),
-        "warnings": dataset.report.get("warnings", []),
+        "notes": [*dataset.report.get("notes", []), *sharing_notes(names, len(shared))],
+        "warnings": _of_logs(dataset.report, names, before) + suspicions(names, after),
         "domains": {
             domain.name: _account(
                 domain, histories, dataset.report, shared=len(shared), share=share
@@ -69,6 +71,14 @@ def with_overlap(data: Path, out: Path, *, share: float, seed: int = 0) -> str:
     }
     with publishing(out) as folder:
         return write_dataset(folder, (first, second), shared, made=made, report=report)
+
+
+def _of_logs(
+    report: Mapping[str, Any], names: Sequence[str], domains: Sequence[Histories]
+) -> list[str]:
+    """Return the warnings of a report that are not of what its domains hold, but of their logs."""
+    outdated = suspicions(names, domains)
+    return [warning for warning in report.get("warnings", []) if warning not in outdated]
 
 
 def _histories(domain: DomainData) -> Histories:

@@ -6,7 +6,7 @@ order, and the manifest holds neither times nor folders.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ from model.data.prepare_settings import PrepareSettings, with_defaults
 from model.data.report import dataset_report
 from model.data.sources import READERS
 from model.data.sources.reading import Reader, Reading, Wanted
-from model.data.sources.text import check_file
+from model.data.sources.text import check_file, reading_of
 from model.data.sources.titles import read_titles
 from model.data.steps import Account, Counts, narrow
 from model.data.vocabulary import StringTable, Vocabulary
-from model.errors import BadSettingError
+from model.errors import BadDataError, BadSettingError
 from model.files import publishing, sha256_of
 
 _NAME = re.compile(r"[a-z0-9_-]+")
@@ -39,6 +39,11 @@ class DomainInput:
     name: str
     log: Path
     titles: Path | None = None
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """What each of them is to the domain, and where it lies."""
+        return {"log": self.log} | ({"titles": self.titles} if self.titles else {})
 
 
 Advance = Callable[[int], None]
@@ -63,12 +68,13 @@ def prepare(
         The digest and the report, as `model.data.report.read_report` reads them again.
 
     Raises:
-        BadDataError: If a file is missing, empty, damaged or not in its format, or nothing of a
-            domain is left; the message names the file and the line, or the steps.
+        BadDataError: If a file is missing, empty, damaged, not in its format or changes meanwhile,
+            or nothing of a domain is left; the message names the file and the line, or the steps.
         BadSettingError: If the names or the options do not fit the files.
         RecGuruError: If there is something at `out`.
     """
     _check(inputs)
+    found = {path: _state(path) for domain in inputs for path in domain.files.values()}
     settings = with_defaults(settings)
     with publishing(out) as folder:
         accounts, domains = [], []
@@ -81,7 +87,9 @@ def prepare(
             first, second = resampled(first, second, settings.shared_rate, seed=settings.seed)
             for account, left in zip(accounts, (first, second), strict=True):
                 account.record("shared rate", f"{settings.shared_rate:g}", _counts(left))
-        return _write(folder, inputs, settings, accounts, (first, second))
+        report = _write(folder, inputs, settings, accounts, (first, second))
+        _check_unchanged(found)
+    return report
 
 
 def titles_beside(log: Path) -> Path | None:
@@ -98,9 +106,8 @@ def _check(inputs: Sequence[DomainInput]) -> None:
     for domain in inputs:
         if not _NAME.fullmatch(domain.name):
             raise BadSettingError(f"domain name {domain.name!r} may hold only a-z, 0-9, _ and -")
-        for path in (domain.log, domain.titles):
-            if path is not None:
-                check_file(path)
+        for path in domain.files.values():
+            check_file(path)
     if inputs[0].name == inputs[1].name:
         raise BadSettingError(f"both domains are called {inputs[0].name!r}; they need two names")
 
@@ -115,11 +122,7 @@ def _narrowed(
     account = Account(domain.name, log)
     account.notes += reading.notes
     account.records, account.unusable = reading.records, reading.unusable
-    if reading.unusable:
-        account.warnings.append(
-            f"{domain.log.name}: {reading.unusable} of {reading.records} {reading.unit}s cannot be"
-            f" used and are left out: {reading.reasons}"
-        )
+    account.warnings += reading.warnings
     narrow(log, account, settings)
     return account, Histories.of(log)
 
@@ -160,7 +163,9 @@ def _domain_data(domain: DomainInput, histories: Histories, account: Account) ->
     titles = None
     if domain.titles is not None:
         item_ids = histories.item_ids.to_list()
-        known = read_titles(domain.titles, set(item_ids))
+        reading = Reading(domain.titles)
+        known = read_titles(reading, set(item_ids))
+        account.warnings += reading.warnings
         titles = StringTable.of(known.get(item_id, "") for item_id in item_ids)
         account.notes.append(
             f"{domain.name}: titles of {len(known)} of {len(item_ids)} items"
@@ -178,8 +183,25 @@ def _table(ids: pl.Series) -> StringTable:
 
 def _origin(domain: DomainInput) -> dict[str, Any]:
     """Say what a domain was made from, without where it lay."""
-    files = {"log": domain.log} | ({"titles": domain.titles} if domain.titles else {})
-    return {
-        role: {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        for role, path in files.items()
-    }
+    origin = {}
+    for role, path in domain.files.items():
+        with reading_of(path):
+            size, digest = path.stat().st_size, sha256_of(path)
+        origin[role] = {"file": path.name, "bytes": size, "sha256": digest}
+    return origin
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return what changes when somebody writes to a file: its size, and the time of that in ns."""
+    with reading_of(path):
+        found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _check_unchanged(found: Mapping[Path, tuple[int, int]]) -> None:
+    """Refuse files that the manifest describes otherwise than they were when they were read."""
+    for path, state in found.items():
+        if _state(path) != state:
+            raise BadDataError(
+                f"{path} has changed while it was read; run this again when nobody writes to it"
+            )

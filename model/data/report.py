@@ -28,8 +28,6 @@ def dataset_report(
     """
     names = [account.domain for account in accounts]
     notes = [note for account in accounts for note in account.notes]
-    if not shared:
-        notes.append(f"{' and '.join(names)} share no users")
     warnings = [warning for account in accounts for warning in account.warnings]
     return {
         "domains": {
@@ -42,7 +40,7 @@ def dataset_report(
             for account, histories in zip(accounts, domains, strict=True)
         },
         "shared_users": shared,
-        "notes": notes,
+        "notes": notes + sharing_notes(names, shared),
         "warnings": warnings + suspicions(names, domains),
     }
 
@@ -82,6 +80,11 @@ def history_figures(histories: Histories, shared: int) -> dict[str, Any]:
         },
         **shared_figures(len(histories.user_ids), shared),
     }
+
+
+def sharing_notes(names: Sequence[str], shared: int) -> list[str]:
+    """Return what is to be said of so many users that stand in both domains."""
+    return [] if shared else [f"{' and '.join(names)} share no users"]
 
 
 def shared_figures(users: int, shared: int) -> dict[str, Any]:

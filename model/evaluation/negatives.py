@@ -19,6 +19,7 @@ Weights = NDArray[np.float64]
 _POWER = 0.75
 _DRAWS_A_NEGATIVE = 2
 _CELLS_TOGETHER = 8_000_000
+"""Of the largest array; decides where blocks end, and so which draws a user gets."""
 
 
 def negative_weights(training: Sequences, items: int) -> Weights:
@@ -49,7 +50,8 @@ def draw_negatives(
     if not weights.any():
         return drawn
     starts, lengths = taken.starts, taken.lengths
-    together = max(1, _CELLS_TOGETHER // len(weights))
+    cells = max(len(weights), _DRAWS_A_NEGATIVE * count)  # a user, of the largest array
+    together = max(1, _CELLS_TOGETHER // cells)
     for first in range(0, len(taken), together):
         block = drawn[first : first + together]
         own = lengths[first : first + together]

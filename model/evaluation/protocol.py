@@ -122,8 +122,9 @@ def questions(
 ) -> Questions:
     """Ask for the held-out row of every user of a domain who has one.
 
-    The negatives depend on the dataset, the domain and the seed alone: a user has the same in both
-    splits and for every model.
+    The negatives depend on what the domain holds, on whether it is the dataset's first or second,
+    which the digest need not tell, and on the seed alone: a user has the same in both splits and
+    for every model.
 
     Args:
         dataset: Where the users come from.

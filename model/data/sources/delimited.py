@@ -1,11 +1,17 @@
-"""Lines of delimited text as frames: fast where a block is sound, line by line where it is not."""
+"""Lines of delimited text as frames: fast where a block is sound, else record by record.
+
+polars parses a sound block. It counts quotes to find where a line ends, and would join lines into
+one field at a quote that stands inside of a field: only a well quoted block is given to it.
+"""
 
 import csv
-from collections.abc import Iterator, Mapping
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
+from model.data.sources.quoted import Record, quoted_records, record_blocks
 from model.data.sources.reading import LINE, Reading
 from model.data.sources.text import Block, blocks
 
@@ -33,68 +39,81 @@ def fields_of(line: str, separator: str) -> list[str]:
 def delimited_frames(reading: Reading, layout: Layout) -> Iterator[pl.DataFrame]:
     """Read the wanted columns of a delimited file as text.
 
-    A line with too many columns, or with a quote that is never closed, is counted as unusable; in a
-    line with too few the missing ones are null. Blank lines are passed over. After a quoted field
-    that holds a line end, line numbers count records.
+    A record with too many columns, or with a quote that is not closed, is counted as unusable; in
+    one with too few the missing ones are null. One whose fields are all empty is blank and passed
+    over. After a quoted field that holds a line end, line numbers may count records.
 
     Yields:
         Frames with the wanted columns (String, null where empty) and `LINE`.
     """
-    for block in blocks(reading, quoted=layout.quoted):
-        frame = _parsed(block, layout, reading)
+    for block, sound in _blocks(reading, layout):
+        frame = _parsed_whole(block, layout) if sound else None
+        if frame is None:
+            frame = _parsed_by_record(block, layout, reading)
         if layout.header and block.first_line == 1:
             frame = frame[1:]
         reading.records += len(frame)
         yield frame
 
 
-def _parsed(block: Block, layout: Layout, reading: Reading) -> pl.DataFrame:
-    names = {str(place): pl.String() for place in range(layout.width)}
+def _blocks(reading: Reading, layout: Layout) -> Iterator[tuple[Block, bool]]:
+    """Read whole records, each block with whether counting quotes tells what stands in them."""
+    if layout.quoted:
+        return record_blocks(reading, layout.separator)
+    return ((block, True) for block in blocks(reading))
+
+
+def _parsed_whole(block: Block, layout: Layout) -> pl.DataFrame | None:
+    """Parse a block at once; None where that cannot be done."""
+    frame = _by_polars(block.content, layout, block.first_line)
+    if frame is None:  # for a byte that is not UTF-8, it may be
+        readable = block.content.decode(errors="replace").encode()
+        frame = _by_polars(readable, layout, block.first_line)
+    if frame is None:
+        return None
+    wanted = [pl.col(str(place)).alias(name) for name, place in layout.columns.items()]
+    filled = pl.any_horizontal(pl.exclude(LINE).str.len_bytes() > 0)
+    return frame.filter(filled).select(LINE, *wanted)
+
+
+def _by_polars(content: bytes, layout: Layout, first_line: int) -> pl.DataFrame | None:
+    """Parse all columns: polars does not check those that it is not asked for."""
     try:
-        frame = pl.read_csv(
-            block.content,
+        return pl.read_csv(
+            content,
             has_header=False,
             separator=layout.separator,
             quote_char='"' if layout.quoted else None,
-            schema=names,
-            columns=sorted(set(layout.columns.values())),
+            schema={str(place): pl.String() for place in range(layout.width)},
             row_index_name=LINE,
-            row_index_offset=block.first_line,
+            row_index_offset=first_line,
         )
     except pl.exceptions.PolarsError:
-        return _parsed_by_line(block, layout, reading)
-    wanted = [pl.col(str(place)).alias(name) for name, place in layout.columns.items()]
-    frame = frame.select(LINE, *wanted)
-    return frame.filter(~pl.all_horizontal(pl.exclude(LINE).is_null()))
+        return None
 
 
-def _parsed_by_line(block: Block, layout: Layout, reading: Reading) -> pl.DataFrame:
-    kept: list[list[str | int | None]] = []
-    for number, line in enumerate(block.content.split(b"\n"), start=block.first_line):
-        text = line.decode(errors="replace").removesuffix("\r")
-        if not text:
+def _parsed_by_record(block: Block, layout: Layout, reading: Reading) -> pl.DataFrame:
+    lines = io.BytesIO(block.content).readlines()
+    records = quoted_records if layout.quoted else _plain_records
+    numbers: list[int] = []
+    values: dict[str, list[str | None]] = {name: [] for name in layout.columns}
+    for record in records(lines, layout.separator):
+        number, fields = block.first_line + record.line, record.fields
+        if not (record.problem or any(fields)):
             continue
-        fields, problem = _fields(text, layout)
-        if problem:
+        if record.problem or len(fields) > layout.width:
+            problem = record.problem or f"{len(fields)} columns, expected {layout.width}"
             reading.records += 1
             reading.refuse(number, problem)
-        else:
-            kept.append([number, *(fields[place] or None for place in layout.columns.values())])
+            continue
+        numbers.append(number)
+        for name, place in layout.columns.items():
+            values[name].append((fields[place] or None) if place < len(fields) else None)
     schema = {LINE: pl.UInt32(), **dict.fromkeys(layout.columns, pl.String())}
-    return pl.DataFrame(kept, schema=schema, orient="row")
+    return pl.DataFrame({LINE: numbers, **values}, schema=schema)
 
 
-def _fields(text: str, layout: Layout) -> tuple[list[str], str]:
-    """Split a line to the layout's width; where that cannot be done, say why."""
-    if not layout.quoted:
-        fields = text.split(layout.separator)
-    elif text.count('"') % 2:
-        return [], "a quote is not closed"
-    else:
-        try:
-            fields = fields_of(text, layout.separator)
-        except csv.Error as error:
-            return [], str(error)
-    if len(fields) > layout.width:
-        return [], f"{len(fields)} columns, expected {layout.width}"
-    return fields + [""] * (layout.width - len(fields)), ""
+def _plain_records(lines: Sequence[bytes], separator: str) -> Iterator[Record]:
+    for place, line in enumerate(lines):
+        text = line.decode(errors="replace").removesuffix("\n").removesuffix("\r")
+        yield Record(place, text.split(separator))

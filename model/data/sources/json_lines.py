@@ -16,6 +16,11 @@ _LOOKED_AT = 100
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON can escape one half of a pair alone
 
 
+def without_halves(text: str) -> str:
+    """Replace each half of a pair that stands alone by U+FFFD: no encoding has it."""
+    return _HALF_CHARACTER.sub("\ufffd", text)
+
+
 def is_json_lines(line: str) -> bool:
     """Tell whether a file's first line looks like a JSON object."""
     return line.lstrip().startswith("{")
@@ -129,7 +134,7 @@ def _object(line: bytes) -> tuple[dict[str, object], str]:
 def _text(value: object) -> str | None:
     """Spell a JSON value as the fast way does: an id must read the same whichever way it came."""
     if isinstance(value, str):
-        return _HALF_CHARACTER.sub("\ufffd", value)
+        return without_halves(value)
     if value is None:
         return None
     if isinstance(value, float):  # 5.0 is 5, and no number has an exponent

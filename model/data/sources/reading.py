@@ -75,6 +75,15 @@ class Reading:
         """Name the first records that could not be used, and why."""
         return "; ".join(f"{self.unit} {record}: {reason}" for record, reason in self._refused)
 
+    @property
+    def warnings(self) -> list[str]:
+        """Say how many records could not be used, if any, and which were the first."""
+        said = (
+            f"{self.path.name}: {self.unusable} of {self.records} {self.unit}s cannot be used"
+            f" and are left out: {self.reasons}"
+        )
+        return [said] if self.unusable else []
+
     def finish(self) -> None:
         """Check the whole file once it has been read.
 

@@ -6,7 +6,7 @@ import polars as pl
 
 from model.data.sources.delimited import Layout, delimited_frames, fields_of
 from model.data.sources.reading import LINE, Reading, with_numbers
-from model.data.sources.text import check_file, first_line
+from model.data.sources.text import check_file, first_line, reading_of
 from model.errors import BadDataError
 
 ROWS = 1_000_000
@@ -24,7 +24,7 @@ def read_table(reading: Reading) -> Iterator[pl.DataFrame]:
         BadDataError: If a column is missing, or the file is not Parquet although it starts so.
     """
     check_file(reading.path)
-    with reading.path.open("rb") as file:
+    with reading_of(reading.path), reading.path.open("rb") as file:
         parquet = file.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC
     numbers = ("time", "rating") if reading.wanted.rating else ("time",)
     for frame in _parquet_frames(reading) if parquet else _text_frames(reading):
@@ -45,7 +45,7 @@ def _text_frames(reading: Reading) -> Iterator[pl.DataFrame]:
 def _parquet_frames(reading: Reading) -> Iterator[pl.DataFrame]:
     reading.unit = "row"
     try:
-        table = pl.scan_parquet(reading.path)
+        table = pl.scan_parquet(reading.path, glob=False)  # brackets in a name are its own
         schema = table.collect_schema()
         total = table.select(pl.len()).collect().item()
         columns = _mapped(reading, list(schema))

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from model.data.sources.reading import Reading
 from model.errors import BadDataError
 
 BLOCK_BYTES = 8 << 20
-_LONGEST_RECORD = 64 << 20  # bytes; a longer one is a quote that was never closed
 _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -26,6 +24,21 @@ class Block:
     first_line: int
     """The first of them, counted from 1."""
     content: bytes
+
+
+@contextmanager
+def reading_of(path: Path) -> Iterator[None]:
+    """Name the file that is read in the block where that fails.
+
+    The system names none when a disk fails, and whoever writes meanwhile would name their own.
+
+    Raises:
+        BadDataError: In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise BadDataError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def check_file(path: Path) -> None:
@@ -42,33 +55,33 @@ def check_file(path: Path) -> None:
         raise BadDataError(f"{path} is empty")
 
 
-def blocks(reading: Reading, *, quoted: bool = False) -> Iterator[Block]:
+def blocks(reading: Reading) -> Iterator[Block]:
     """Read a text file block by block.
 
     Args:
         reading: The file; told how far it has been read.
-        quoted: Whether a line end between double quotes belongs to the record.
 
     Raises:
-        BadDataError: If the file is missing, empty, or not whole gzip where it should be.
+        BadDataError: If the file is missing, empty, cannot be read, or is not whole gzip where it
+            should be.
     """
     line, rest = 1, b""
-    with _opened(reading.path) as (file, raw):
-        said = 0
-        while part := file.read(BLOCK_BYTES):
-            reading.advance(raw.tell() - said)
-            said = raw.tell()
-            if line == 1 and not rest:
-                part = part.removeprefix(_BYTE_ORDER_MARK)
-            content = rest + part
-            cut = _last_record_end(content) if quoted else content.rfind(b"\n") + 1
-            rest = content[cut:]
-            if cut:
-                content = content[:cut]
-                yield Block(line, content)
-                line += _line_ends(content)
+    for part, size in _parts(reading.path):
+        reading.advance(size)
+        content = rest + part if line > 1 or rest else part.removeprefix(_BYTE_ORDER_MARK)
+        cut = content.rfind(b"\n") + 1
+        rest = content[cut:]
+        if cut:
+            content = content[:cut]
+            yield Block(line, content)
+            line += line_ends(content)
     if rest:
         yield Block(line, rest)
+
+
+def line_ends(content: bytes) -> int:
+    """Count the line ends in some bytes."""
+    return int(np.count_nonzero(np.frombuffer(content, np.uint8) == ord("\n")))
 
 
 def first_line(path: Path) -> str:
@@ -86,36 +99,20 @@ def first_line(path: Path) -> str:
     return ""
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def _parts(path: Path) -> Iterator[tuple[bytes, int]]:
+    """Read a file's content in parts, each with the bytes of the file itself that it took."""
     check_file(path)
-    with path.open("rb") as raw:
+    with reading_of(path), path.open("rb") as raw:
         zipped = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
         raw.seek(0)
-        if not zipped:
-            if path.suffix == ".gz":
-                raise BadDataError(f"{path} is not a gzip file although its name ends in .gz")
-            yield raw, raw
-            return
+        if not zipped and path.suffix == ".gz":
+            raise BadDataError(f"{path} is not a gzip file although its name ends in .gz")
+        said = 0
         try:
-            with gzip.GzipFile(fileobj=raw) as file:
-                yield file, raw  # type: ignore[misc]  # typeshed has no base shared by both
+            with gzip.GzipFile(fileobj=raw) if zipped else raw as file:
+                while part := file.read(BLOCK_BYTES):
+                    end = raw.tell()
+                    yield part, end - said
+                    said = end
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise BadDataError(f"{path} is damaged gzip: {error}") from None
-
-
-def _line_ends(content: bytes) -> int:
-    return int(np.count_nonzero(np.frombuffer(content, np.uint8) == ord("\n")))
-
-
-def _last_record_end(content: bytes) -> int:
-    """Find where the last record with no quote left open ends; 0 if there is none yet."""
-    cut = content.rfind(b"\n") + 1
-    open_quotes = b'"' in content and content.count(b'"', 0, cut) % 2
-    while open_quotes and cut:
-        earlier = content.rfind(b"\n", 0, cut - 1) + 1
-        open_quotes = (open_quotes + content.count(b'"', earlier, cut)) % 2
-        cut = earlier
-    if not cut and len(content) > _LONGEST_RECORD:
-        return content.rfind(b"\n") + 1
-    return cut

@@ -6,9 +6,8 @@ import json
 import re
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from pathlib import Path
 
-from model.data.sources.json_lines import is_json_lines
+from model.data.sources.json_lines import is_json_lines, without_halves
 from model.data.sources.reading import Reading
 from model.data.sources.text import blocks, first_line
 from model.errors import BadDataError
@@ -16,19 +15,18 @@ from model.errors import BadDataError
 _METADATA_ID = re.compile(rb"""["'](?:parent_asin|asin)["']\s*:\s*["']([^"']+)["']""")
 
 
-def read_titles(path: Path, wanted: AbstractSet[str]) -> dict[str, str]:
+def read_titles(reading: Reading, wanted: AbstractSet[str]) -> dict[str, str]:
     """Read the titles of the items wanted; the first one of an item counts, empty ones do not.
 
     Args:
-        path: The file, plain or gzip, told apart by content.
+        reading: The file, plain or gzip, and where unusable lines are counted.
         wanted: Ids of the items whose titles are needed.
 
     Raises:
         BadDataError: If the file is missing or empty, or lines of it are not in its format: more
             than 1 % of those that matter.
     """
-    reading = Reading(path)
-    pair = _metadata if is_json_lines(first_line(path)) else _tabs
+    pair = _metadata if is_json_lines(first_line(reading.path)) else _tabs
     titles: dict[str, str] = {}
     for number, line in _lines(reading):
         reading.records += 1
@@ -40,7 +38,7 @@ def read_titles(path: Path, wanted: AbstractSet[str]) -> dict[str, str]:
         if title and item_id in wanted:
             titles.setdefault(item_id, title)
     if not reading.records:
-        raise BadDataError(f"{path} holds no titles")
+        raise BadDataError(f"{reading.path} holds no titles")
     reading.finish()
     return titles
 
@@ -68,7 +66,8 @@ def _metadata(line: bytes, wanted: AbstractSet[str]) -> tuple[str, str]:
         return "", ""
     record = _record(line)
     item_id = record.get("parent_asin") or record.get("asin")
-    return str(item_id), " ".join(html.unescape(str(record.get("title") or "")).split())
+    title = html.unescape(without_halves(str(record.get("title") or "")))
+    return str(item_id), " ".join(title.split())
 
 
 def _record(line: bytes) -> dict[str, object]:

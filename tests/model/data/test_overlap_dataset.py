@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from model.data.cli import data_app
 from model.data.dataset import Dataset, DomainData
 from model.data.overlap import with_overlap
+from model.data.prepare import DomainInput, prepare
+from model.data.prepare_settings import PrepareSettings
 from model.data.vocabulary import StringTable, Vocabulary
 from model.errors import BadDataError, BadSettingError, RecGuruError
 from tests.model.comparison.systems_in_tests import write_folder
@@ -137,6 +139,36 @@ def test_a_folder_that_holds_something_is_left_alone(folder: Path, tmp_path: Pat
     (tmp_path / "note").touch()
     with pytest.raises(RecGuruError, match=r"exists already; choose another place"):
         with_overlap(folder, tmp_path, share=0.5)
+
+
+def test_warnings_and_notes_are_of_the_users_and_items_that_are_left(tmp_path: Path) -> None:
+    first = (f"u{user}\ta{user},b{user},z{user}\n" for user in range(40))
+    second = (f"u{user}\tz{user + 1},c{user},d{user}\n" for user in range(40))
+    others = (f"v{user}\te\n" for user in range(200))
+    (tmp_path / "a.tsv").write_text("".join(first))
+    (tmp_path / "b.tsv").write_text("".join([*second, *others, "w\te\tone too many\n"]))
+    inputs = DomainInput("a", tmp_path / "a.tsv"), DomainInput("b", tmp_path / "b.tsv")
+    before = prepare(inputs, PrepareSettings(format="sequences"), tmp_path / "data")
+
+    with_overlap(tmp_path / "data", tmp_path / "out", share=0.0)
+
+    made = Dataset.read(tmp_path / "out")
+    left = set.intersection(*(set(domain.vocabulary.ids) for domain in made.domains))
+    assert 0 < len(left) < 39  # as z1 to z39 were
+    of_log, of_both = before["warnings"]
+    assert of_log.startswith("b.tsv: 1 of 241 lines cannot be used and are left out: line 241: ")
+    assert of_both.startswith("a and b share 39 item ids: one event may stand in both domains")
+    assert made.report["warnings"] == [
+        of_log,
+        of_both.replace("39", str(len(left))),
+        # now that they have no user ids in common
+        (
+            "a and b have more of their item ids in common than of their user ids;"
+            " users and items may be swapped in both"
+        ),
+    ]
+    assert before["notes"] == []
+    assert made.report["notes"] == ["a and b share no users"]
 
 
 def test_the_command_prints_the_new_statistics(folder: Path, tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_titles_come_from_metadata_of_every_release(tmp_path: Path) -> None:
     ]
     path.write_text("\n".join(lines))
 
-    titles = read_titles(path, {f"B00000000{number}" for number in range(1, 6)})
+    titles = read_titles(Reading(path), {f"B00000000{number}" for number in range(1, 6)})
 
     assert titles == {
         "B000000001": "Salt & pepper mill",
@@ -251,7 +251,9 @@ def test_titles_come_from_items_tables(tmp_path: Path) -> None:
     path = tmp_path / "items.tsv"
     path.write_text("x\tA title, with\ttab\r\ny\tÜ &amp; ü\nz\t\n")
 
-    assert read_titles(path, {"x", "y", "z"}) == {"x": "A title, with tab", "y": "Ü &amp; ü"}
+    titles = read_titles(Reading(path), {"x", "y", "z"})
+
+    assert titles == {"x": "A title, with tab", "y": "Ü &amp; ü"}
 
 
 @pytest.mark.parametrize(
@@ -270,6 +272,6 @@ def test_titles_that_cannot_be_read_are_refused(tmp_path: Path, content: str, re
     path.write_text(content)
 
     with pytest.raises(BadDataError) as caught:
-        read_titles(path, {"x"})
+        read_titles(Reading(path), {"x"})
 
     assert str(caught.value) == (f"{path}: 1 of 2 lines cannot be used, more than 1%: {reason}")

@@ -249,7 +249,7 @@ def test_rows_of_a_table_that_cannot_be_used_are_counted_with_their_line(read: R
     lines[5] = "ann,x,yesterday"
     lines[20] = "ann,x"
     lines[21] = "ann,x,nan"
-    lines[8] = 'an"n,x,3,4'
+    lines[8] = '"ann,x,3'
     lines[9] = "ann,x,3,4"
 
     rows, reading = read(read_table, "\n".join(lines))

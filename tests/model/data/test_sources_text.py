@@ -1,7 +1,6 @@
 """Blocks of whole lines, whatever the file."""
 
 import gzip
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,30 +41,6 @@ def test_blocks_hold_every_byte_once_and_whole_lines(
     for block in found:
         assert block.first_line == read.count(b"\n") + 1
         read += block.content
-
-
-def test_a_line_end_between_quotes_stays_in_its_block(
-    path: Path, small_blocks: Callable[[int], None]
-) -> None:
-    small_blocks(4)
-    path.write_text('a,"x\ny\nz"\nb,c\n')
-
-    found = [block.content for block in blocks(Reading(path), quoted=True)]
-
-    assert b'a,"x\ny\nz"\n' in found
-
-
-def test_a_quote_that_is_never_closed_does_not_hold_the_whole_file(
-    path: Path, monkeypatch: pytest.MonkeyPatch, small_blocks: Callable[[int], None]
-) -> None:
-    small_blocks(16)
-    monkeypatch.setattr(text, "_LONGEST_RECORD", 64)
-    path.write_text('"a,b\n' + "c,d\n" * 100)
-
-    found = list(blocks(Reading(path), quoted=True))
-
-    assert max(len(block.content) for block in found) <= 64 + 16
-    assert b"".join(block.content for block in found) == path.read_bytes()
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_line(path: Path) -> None:

@@ -1,5 +1,7 @@
 """The sampled negatives against exact probabilities and against drawing one by one."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -112,3 +114,20 @@ def test_many_users_are_drawn_for_in_parts_with_the_rows_each_must_not_get(
 
     for rows, own in zip(drawn.tolist(), taken, strict=True):
         assert sorted(rows + own) == list(range(1, 31))
+
+
+@pytest.mark.parametrize("items", [9, 999])
+def test_memory_is_bounded_for_many_users_of_a_catalogue_of_any_size(
+    items: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = 20_000
+    monkeypatch.setattr("model.evaluation.negatives._CELLS_TOGETHER", cells)
+    weights = np.concatenate([[0.0], np.ones(items)])
+    taken, generator = _nobody(3000), np.random.default_rng(9)
+
+    tracemalloc.start()
+    drawn = draw_negatives(weights, taken, NEGATIVES, generator)
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most_bytes - drawn.nbytes < 10 * 8 * cells  # some arrays of 8 bytes a cell at a time
