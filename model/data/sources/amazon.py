@@ -13,7 +13,7 @@ from typing import Final
 
 import polars as pl
 
-from model.data.sources.delimited import Layout, delimited_frames, fields_of
+from model.data.sources.delimited import Layout, delimited_frames, first_fields
 from model.data.sources.json_lines import is_json_lines, json_frames, keys_of
 from model.data.sources.reading import LINE, Reading, with_numbers
 from model.data.sources.text import first_line
@@ -62,7 +62,7 @@ def _reviews(reading: Reading) -> Iterator[pl.DataFrame]:
 
 
 def _ratings(reading: Reading, line: str) -> Iterator[pl.DataFrame]:
-    fields = fields_of(line, ",")
+    fields = first_fields(reading.path, line, ",")
     if any(release["user"] in fields for release in _RELEASES):
         _refuse_columns(reading, "names its columns")
         names = _names(reading, set(fields), "column")

@@ -8,12 +8,14 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 
 from model.data.sources.quoted import Record, quoted_records, record_blocks
 from model.data.sources.reading import LINE, Reading
 from model.data.sources.text import Block, blocks
+from model.errors import BadDataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,18 @@ class Layout:
     """Whether double quotes may enclose a field."""
 
 
-def fields_of(line: str, separator: str) -> list[str]:
-    """Split one line as a delimited file is split."""
-    return next(csv.reader([line], delimiter=separator), [])
+def first_fields(path: Path, line: str, separator: str) -> list[str]:
+    """Split the first line of a file as delimited files are split.
+
+    Raises:
+        BadDataError: If it is not one line of such a file.
+    """
+    if "\r" in line:
+        raise BadDataError(f"{path}: lines end with \\r alone; end them with \\n")
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error as error:
+        raise BadDataError(f"{path}: the first line cannot be read: {error}") from None
 
 
 def delimited_frames(reading: Reading, layout: Layout) -> Iterator[pl.DataFrame]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-from model.data.sources.delimited import Layout, delimited_frames, fields_of
+from model.data.sources.delimited import Layout, delimited_frames, first_fields
 from model.data.sources.reading import LINE, Reading, with_numbers
 from model.data.sources.text import check_file, first_line, reading_of
 from model.errors import BadDataError
@@ -37,7 +37,7 @@ def read_table(reading: Reading) -> Iterator[pl.DataFrame]:
 def _text_frames(reading: Reading) -> Iterator[pl.DataFrame]:
     header = first_line(reading.path)
     separator = max(_SEPARATORS, key=header.count)
-    names = fields_of(header, separator)
+    names = first_fields(reading.path, header, separator)
     columns = {ours: names.index(theirs) for ours, theirs in _mapped(reading, names).items()}
     return delimited_frames(reading, Layout(separator, len(names), columns, header=True))
 

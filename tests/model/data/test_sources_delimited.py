@@ -15,6 +15,7 @@ from model.data.sources.delimited import Layout, delimited_frames
 from model.data.sources.quoted import record_blocks
 from model.data.sources.reading import LINE, Reading
 from model.data.sources.table import read_table
+from model.errors import BadDataError
 
 Read = Callable[..., tuple[list[tuple[Any, ...]], Reading]]  # the fixture `read`
 
@@ -185,3 +186,18 @@ def test_what_python_reads_is_read_and_what_it_refuses_is_counted(
     padded = [tuple(field or None for field in (*record, "", "")[:3]) for record in narrow]
     assert found.with_columns(pl.all().replace("", None)).rows() == padded
     assert reading.unusable == len(records) - len(narrow)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("user,item,time\rann,x,1\r", r"lines end with \\r alone; end them with \\n$"),
+        ('user,item,time,"' + "t" * 200_000, "the first line cannot be read: field larger than"),
+    ],
+    ids=["classic Mac", "never closed"],
+)
+def test_a_first_line_that_is_none_is_refused_with_the_name_of_the_file(
+    read: Read, content: str, problem: str
+) -> None:
+    with pytest.raises(BadDataError, match=rf"log\.txt: {problem}"):
+        read(read_table, content)
