@@ -106,18 +106,27 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture
-def recguru(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Command]:
-    """Run `recguru` command lines; their logging and environment end with the test."""
-    for name in THREADS:
-        monkeypatch.setenv(name, os.environ.get(name, "1"))
+def logging_ends() -> Iterator[None]:
+    """Let the logging that a test sets up end with it."""
     root = logging.getLogger()
-    before = root.handlers[:]
-    yield Command(monkeypatch, capsys)
+    level, before = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
     for handler in root.handlers[:]:
         if handler not in before and type(handler) is logging.StreamHandler:
             root.removeHandler(handler)
+
+
+@pytest.fixture
+def recguru(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    logging_ends: None,  # noqa: ARG001  # a fixture cannot ask for another but so
+) -> Command:
+    """Run `recguru` command lines; their logging and environment end with the test."""
+    for name in THREADS:
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
+    return Command(monkeypatch, capsys)
 
 
 def _domain(name: str, users: int, items: int, generator: np.random.Generator) -> DomainData:

@@ -16,6 +16,8 @@ from server.logs import configure
 from tests.server.processes import port_of, process
 from tests.server.running import WAIT_S, Serving, recommend, serving
 
+pytestmark = pytest.mark.usefixtures("logging_ends")
+
 ITEM = "f0007"
 REQUEST = recommend("films", {"films": [ITEM, "an-item-of-nobody's-business"]})
 BAD = recommend("films", {}, k=0)
