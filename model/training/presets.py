@@ -6,10 +6,10 @@ from typing import Any
 PAPER: Mapping[str, Any] = {
     "network": {"memory": "own"},
     "pre_training": {"item_start": "random", "negatives": 20},
-    "adversarial": {"negatives": 20},
+    "adversarial": {"negatives": 20, "steps": 1000},
     "fine_tuning": {"loss": "bpr", "negatives": 20, "beta_2": 0.9},
 }
-"""What sections 4.2 and 6.1 publish; where they are silent, what makes it train at all."""
+"""What sections 4.2 and 6.1 and figure 2 publish; where they are silent, what makes it train."""
 
 RECGURU: Mapping[str, Any] = {
     "network": {

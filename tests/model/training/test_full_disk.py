@@ -23,7 +23,8 @@ def test_a_checkpoint_that_does_not_fit_is_told_by_its_file_and_those_before_sta
     named = []
     for outcome in refused:
         said = re.fullmatch(
-            rf"{place}\w+/(\S+) cannot be written: .*No space left on device.*", outcome["error"]
+            rf"{place}\w+/new/(\S+) cannot be written: .*No space left on device.*",
+            outcome["error"],
         )
         assert said, outcome
         named.append(said[1])
