@@ -16,7 +16,8 @@ from indexer.spec import GpuUse
 from model.settings import DeviceChoice, Settings, secret_error
 
 MAX_RANKED = 100
-"""Items of a request whose exact rank is answered: their exact scores are made one by one."""
+"""Items of a request whose exact rank is answered: all that score about as much as one of them are
+scored exactly."""
 
 MAX_HISTORIES = 64
 """Histories of a user, one for each domain: far more than a release has, but no work to refuse."""

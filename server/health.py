@@ -1,18 +1,15 @@
 """What `grpc.health.v1` says, for the server as a whole and for its one service."""
 
 import asyncio
-from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from model.errors import NotFoundError
-from server import service
 from server.messages import shown
+from server.service import NAME, Context
 
-_SERVICES = ("", service.NAME)
-
-Context = grpc.aio.ServicerContext[Any, Any]  # the stubs' own context type is private
+_SERVICES = ("", NAME)
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the stubs know no base

@@ -141,7 +141,9 @@ class Rotation(nn.Module):
         try:
             left, _, right = torch.linalg.svd(self.matrix)
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # stubs lack it
-            raise TrainingError("the rotation is no longer finite; lower its rate") from None
+            raise TrainingError(
+                "the rotation is no longer finite; lower metric.learning_rate"
+            ) from None
         self.matrix.copy_(left @ right)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +86,34 @@ async def serving(
         async with connected(server) as running:
             yield running
     finally:
+        await asyncio.wait_for(server.stop(), WAIT_S)
+
+
+@asynccontextmanager
+async def loading(
+    releases: Path, **settings: object
+) -> AsyncIterator[tuple[Server, Callable[[], Awaitable[None]]]]:
+    """Start a server whose port is open and whose release is not loaded yet.
+
+    Yields:
+        The server, and what lets the release load and waits until the server is ready.
+    """
+    server = Server(settings_of(releases, queue=None, **settings))
+    gate = threading.Event()
+    server._loader.submit(gate.wait, WAIT_S)
+    starting = asyncio.create_task(server.start())
+
+    async def ready() -> None:
+        gate.set()
+        await asyncio.wait_for(starting, WAIT_S)
+
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while server.port == 0:  # noqa: ASYNC110  # no event to wait for
+                await asyncio.sleep(0.005)
+        yield server, ready
+    finally:
+        gate.set()
         await asyncio.wait_for(server.stop(), WAIT_S)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import struct
-import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,8 +10,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from server.run import Server
-from tests.server.running import WAIT_S, connected, serving, settings_of
+from tests.server.running import WAIT_S, connected, loading, serving
 
 SERVICES = ("", "recguru.v1.Recommender")
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -79,27 +77,19 @@ async def unread_watches(port: int) -> AsyncIterator[None]:
 
 
 async def test_watchers_that_do_not_read_keep_the_server_from_nothing(releases: Path) -> None:
-    server = Server(settings_of(releases, drain_s=0.5))  # all of which an unread stream lasts
-    gate = threading.Event()
-    server._loader.submit(gate.wait, WAIT_S)
-    starting = asyncio.create_task(server.start())
-    try:
-        async with asyncio.timeout(WAIT_S):
-            while server.port == 0:  # noqa: ASYNC110  # no event to wait for
-                await asyncio.sleep(0.005)
-        async with unread_watches(server.port), connected(server) as running:
-            health = health_pb2_grpc.HealthStub(running.channel)
-            gate.set()
-            await asyncio.wait_for(starting, WAIT_S)
-            assert (await health.Check(health_pb2.HealthCheckRequest())).status == SERVING
-            watch = health.Watch(health_pb2.HealthCheckRequest())
-            assert (await watch.read()).status == SERVING
-            stopping = asyncio.create_task(server.stop())
-            assert (await asyncio.wait_for(watch.read(), WAIT_S)).status == NOT_SERVING
-            await asyncio.wait_for(stopping, WAIT_S)
-    finally:
-        gate.set()
-        await server.stop()
+    async with (
+        loading(releases, drain_s=0.5) as (server, ready),  # an unread stream lasts all of it
+        unread_watches(server.port),
+        connected(server) as running,
+    ):
+        health = health_pb2_grpc.HealthStub(running.channel)
+        await ready()
+        assert (await health.Check(health_pb2.HealthCheckRequest())).status == SERVING
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == SERVING
+        stopping = asyncio.create_task(server.stop())
+        assert (await asyncio.wait_for(watch.read(), WAIT_S)).status == NOT_SERVING
+        await asyncio.wait_for(stopping, WAIT_S)
 
 
 async def test_a_watcher_hears_of_every_change_that_lasts(releases: Path) -> None:

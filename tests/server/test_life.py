@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,15 @@ from recguru.v1 import recommender_pb2 as pb
 from indexer.publish import LATEST
 from model.errors import BadSettingError, NotFoundError
 from server.run import Server, serve
-from tests.server.running import WAIT_S, Serving, connected, recommend, serving, settings_of
+from tests.server.running import (
+    WAIT_S,
+    Serving,
+    connected,
+    loading,
+    recommend,
+    serving,
+    settings_of,
+)
 
 REQUEST = recommend("books", {"books": ["b0001"]})
 SERVICES = ("", "recguru.v1.Recommender")
@@ -45,25 +52,13 @@ async def healths(running: Serving) -> list[int]:
 async def test_health_says_not_serving_until_the_release_has_answered_a_probe(
     releases: Path,
 ) -> None:
-    server = Server(settings_of(releases))
-    gate = threading.Event()
-    server._loader.submit(gate.wait, WAIT_S)
-    starting = asyncio.create_task(server.start())
-    try:
-        async with asyncio.timeout(WAIT_S):
-            while server.port == 0:  # noqa: ASYNC110  # no event to wait for
-                await asyncio.sleep(0.005)
-        async with connected(server) as running:
-            assert await healths(running) == [NOT_SERVING, NOT_SERVING]
-            with pytest.raises(grpc.aio.AioRpcError) as early:
-                await running.stub.Recommend(REQUEST, timeout=WAIT_S)
-            gate.set()
-            await asyncio.wait_for(starting, WAIT_S)
-            assert await healths(running) == [SERVING, SERVING]
-            assert len((await running.stub.Recommend(REQUEST)).items) == 10
-    finally:
-        gate.set()
-        await server.stop()
+    async with loading(releases) as (server, ready), connected(server) as running:
+        assert await healths(running) == [NOT_SERVING, NOT_SERVING]
+        with pytest.raises(grpc.aio.AioRpcError) as early:
+            await running.stub.Recommend(REQUEST, timeout=WAIT_S)
+        await ready()
+        assert await healths(running) == [SERVING, SERVING]
+        assert len((await running.stub.Recommend(REQUEST)).items) == 10
 
     assert early.value.code() == grpc.StatusCode.UNAVAILABLE
     assert early.value.details() == "no release is loaded yet; try again later"

@@ -185,7 +185,9 @@ def test_the_discriminator_is_told_real_from_both_sorts_of_false_pairs() -> None
 def test_a_rotation_that_is_no_numbers_says_what_to_change() -> None:
     rotation = Rotation(WIDTH, torch.Generator().manual_seed(2))
     torch.nn.init.constant_(rotation.matrix, float("nan"))
-    with pytest.raises(TrainingError, match="the rotation is no longer finite; lower its rate"):
+    with pytest.raises(
+        TrainingError, match=r"rotation is no longer finite; lower metric\.learning_rate"
+    ):
         rotation.straighten()
 
 
